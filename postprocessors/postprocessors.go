@@ -44,14 +44,5 @@ type Result struct {
 	Outputs []Output `json:"outputs,omitempty"`
 }
 
-// An Output is something to be put on the submitter's computer. Applying it
-// twice is the same as once.
-type Output struct {
-	// Path is where, as the template writes it.
-	Path string `json:"path"`
-	// Kind says how: "manifest" merges Data, one entry, into the manifest at
-	// Path (see package manifest); "file" writes the blob named by Blob.
-	Kind string          `json:"kind"`
-	Data json.RawMessage `json:"data,omitempty"`
-	Blob string          `json:"blob,omitempty"`
-}
+// An Output is something to be put on the submitter's computer.
+type Output = bakehouse.Output
