@@ -1,0 +1,181 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/agent/bundle"
+	"github.com/bakehouse-farm/bakehouse/agent/secret"
+	"github.com/bakehouse-farm/bakehouse/builders"
+	"github.com/bakehouse-farm/bakehouse/template"
+)
+
+// PlanFailed is the type of the failure of a template that cannot be planned.
+// Its message is the rendered diagnostics.
+const PlanFailed = "plan-failed"
+
+// TemplateVersion is the version of Packer whose templates we accept.
+const TemplateVersion = "1.16.0"
+
+// loaded is a template on this agent.
+type loaded struct {
+	template *template.Template
+	files    bakehouse.Files
+}
+
+// plan is a plan as the steps need it.
+type plan struct {
+	*template.Plan
+	mask func(string) string
+}
+
+// Plan evaluates the template, once for all that follows.
+func (a *Activities) Plan(ctx context.Context, in PlanInput) (out Planned, err error) {
+	ctx, end, err := a.begin(ctx, in.Step)
+	if err != nil {
+		return Planned{}, err
+	}
+	out, err = a.makePlan(ctx, in)
+	return out, end(err)
+}
+
+func (a *Activities) makePlan(ctx context.Context, in PlanInput) (Planned, error) {
+	l, err := a.load(ctx, in.Step.Plan.Files)
+	if err != nil {
+		return Planned{}, err
+	}
+	raw, err := a.Bundles.Get(ctx, bundle.Digest(in.Submission.Values))
+	if err != nil {
+		return Planned{}, fmt.Errorf("read variables: %w", err)
+	}
+	var values template.Values
+	if err := json.Unmarshal(raw, &values); err != nil {
+		return Planned{}, bakehouse.Errorf(bakehouse.Invalid, "read variables: %w", err)
+	}
+	p, diags := l.template.Plan(ctx, values,
+		template.Selection{Only: in.Submission.Only, Except: in.Submission.Except},
+		template.Pinned{Time: in.Time, Seed: in.Run, RunUUID: in.RunUUID, Version: TemplateVersion})
+	if diags.HasErrors() {
+		return Planned{}, failedPlan(diags, l.template)
+	}
+	blob, err := json.Marshal(p)
+	if err != nil {
+		return Planned{}, fmt.Errorf("write plan: %w", err)
+	}
+	digest, err := a.Bundles.Put(ctx, blob)
+	if err != nil {
+		return Planned{}, fmt.Errorf("store plan: %w", err)
+	}
+	out := Planned{Digest: string(digest)}
+	for _, b := range p.Builds {
+		outline, err := a.outline(b)
+		if err != nil {
+			return Planned{}, err
+		}
+		out.Builds = append(out.Builds, outline)
+	}
+	return out, nil
+}
+
+// failedPlan turns diagnostics into a failure. It is final, unless it was the
+// world that did not answer a data source.
+func failedPlan(diags hcl.Diagnostics, t *template.Template) error {
+	for _, d := range diags {
+		if trouble, ok := d.Extra.(error); ok && !bakehouse.KindOf(trouble).Final() {
+			return trouble
+		}
+	}
+	var text strings.Builder
+	template.WriteDiagnostics(&text, diags, t, false, 100)
+	return temporal.NewApplicationErrorWithOptions(strings.TrimRight(text.String(), "\n"), PlanFailed,
+		temporal.ApplicationErrorOptions{NonRetryable: true})
+}
+
+func (a *Activities) outline(b template.PlannedBuild) (PlannedBuild, error) {
+	builder, ok := a.Builders[b.Type]
+	if !ok {
+		return PlannedBuild{}, bakehouse.Errorf(bakehouse.Invalid, "%s: this agent has no builder %q", b.Name, b.Type)
+	}
+	comm, err := builder.Communicator(b.Settings)
+	if err != nil {
+		return PlannedBuild{}, fmt.Errorf("%s: %w", b.Name, err)
+	}
+	_, launches := builder.(builders.Launcher)
+	_, captures := builder.(builders.Capturer)
+	return PlannedBuild{
+		Name: b.Name, Type: b.Type, Source: b.Source,
+		Launches: launches, Captures: captures, Connects: comm.Communicator != "none",
+		PauseBeforeConnecting: time.Duration(comm.PauseBeforeConnecting),
+		ClearKeys:             comm.SSHClearAuthorizedKeys,
+		Provisioners:          b.Provisioners, ErrorCleanup: b.ErrorCleanup, PostProcessors: b.PostProcessors,
+	}, nil
+}
+
+// load returns the template of a submission, unpacked and parsed on this agent.
+func (a *Activities) load(ctx context.Context, ref FilesRef) (*loaded, error) {
+	key := strings.Join([]string{ref.Bundle, ref.Cwd, ref.Home, ref.Template}, "\x00")
+	return a.templates.get(key, func() (*loaded, error) {
+		root, err := a.Bundles.Unpack(ctx, bundle.Digest(ref.Bundle), a.Cache)
+		if err != nil {
+			return nil, fmt.Errorf("unpack bundle: %w", err)
+		}
+		files := bakehouse.Files{Root: root, Cwd: ref.Cwd, Home: ref.Home}
+		t, diags := template.Load(ref.Template, files, a.Template)
+		if diags.HasErrors() {
+			return nil, failedPlan(diags, t)
+		}
+		return &loaded{t, files}, nil
+	})
+}
+
+// plan returns the plan that a step belongs to.
+func (a *Activities) plan(ctx context.Context, digest string) (*plan, error) {
+	return a.plans.get(digest, func() (*plan, error) {
+		raw, err := a.Bundles.Get(ctx, bundle.Digest(digest))
+		if err != nil {
+			return nil, fmt.Errorf("read plan: %w", err)
+		}
+		p := new(template.Plan)
+		if err := json.Unmarshal(raw, p); err != nil {
+			return nil, bakehouse.Errorf(bakehouse.Invalid, "read plan: %w", err)
+		}
+		return &plan{Plan: p, mask: secret.NewMasker(p.Secrets()).Mask}, nil
+	})
+}
+
+// mask returns what keeps the secrets of a plan out of its log.
+func (a *Activities) mask(ctx context.Context, digest string) (func(string) string, error) {
+	if digest == "" {
+		return nil, nil // the plan is being made: what it says holds no values
+	}
+	p, err := a.plan(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	return p.mask, nil
+}
+
+// build returns the build of a step with its settings, and its builder.
+func (a *Activities) build(ctx context.Context, s Step) (bakehouse.Build, builders.Builder, error) {
+	p, err := a.plan(ctx, s.Plan.Digest)
+	if err != nil {
+		return bakehouse.Build{}, nil, err
+	}
+	if s.Plan.Index < 0 || s.Plan.Index >= len(p.Builds) {
+		return bakehouse.Build{}, nil, bakehouse.Errorf(bakehouse.Invalid, "plan has no build %d", s.Plan.Index)
+	}
+	builder, ok := a.Builders[s.Build.Type]
+	if !ok {
+		return bakehouse.Build{}, nil, bakehouse.Errorf(bakehouse.Invalid, "this agent has no builder %q", s.Build.Type)
+	}
+	b := s.Build
+	b.Settings = p.Builds[s.Plan.Index].Settings
+	return b, builder, nil
+}

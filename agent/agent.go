@@ -1,0 +1,160 @@
+// Package agent is the process in a VPC. It polls the task queue of its pool,
+// does what builds ask for, and when told to stop lets go of what it follows,
+// so that another agent of the pool takes over at once. It needs no inbound
+// connection.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/bakehouse-farm/bakehouse/activities"
+	"github.com/bakehouse-farm/bakehouse/agent/buildlog"
+	"github.com/bakehouse-farm/bakehouse/agent/bundle"
+	"github.com/bakehouse-farm/bakehouse/agent/secret"
+	"github.com/bakehouse-farm/bakehouse/builders"
+	"github.com/bakehouse-farm/bakehouse/postprocessors"
+	"github.com/bakehouse-farm/bakehouse/provisioners"
+	"github.com/bakehouse-farm/bakehouse/template"
+	"github.com/bakehouse-farm/bakehouse/workflows"
+)
+
+// Config says what an agent is.
+type Config struct {
+	// Pool is the task queue to poll. Required.
+	Pool string
+	// Temporal says how to reach the farm; its DataConverter and FailureConverter
+	// are set from Keys.
+	Temporal client.Options
+	// Store is the gocloud.dev/blob URL that bundles and logs are kept at. Required.
+	Store string
+	// Keys encrypt payloads and blobs. Required.
+	Keys *secret.Keys
+	// State is a folder for unpacked bundles. Required; may be shared by agents.
+	State string
+	// Slots is how many steps the agent works on at a time; 0 means 500. A step
+	// that waits costs next to nothing.
+	Slots int
+	// Drain is how long steps have to let go when the agent stops; 0 means 10 s.
+	Drain time.Duration
+	// Components are what templates may name, by type.
+	Template       template.Catalogue
+	Builders       map[string]builders.Builder
+	Provisioners   map[string]provisioners.Provisioner
+	PostProcessors map[string]postprocessors.PostProcessor
+	// Machines reaches machines.
+	Machines activities.Machines
+	// Ready is called once the agent polls; may be nil.
+	Ready func()
+	// Log is the agent's own log; nil means slog.Default().
+	Log *slog.Logger
+}
+
+// Run works until ctx ends, then drains and returns. It returns an error when
+// it cannot begin, or when the farm sends it away for good.
+func Run(ctx context.Context, c Config) error {
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Slots == 0 {
+		c.Slots = 500
+	}
+	if c.Drain == 0 {
+		c.Drain = 10 * time.Second
+	}
+	cache := filepath.Join(c.State, "bundles")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return fmt.Errorf("state folder: %w", err)
+	}
+	bucket, err := bundle.OpenBucket(ctx, c.Store)
+	if err != nil {
+		return err
+	}
+	defer bucket.Close()
+
+	c.Temporal.DataConverter = secret.DataConverter(c.Keys)
+	c.Temporal.FailureConverter = secret.FailureConverter(c.Keys)
+	c.Temporal.Logger = log.NewStructuredLogger(c.Log)
+	farm, err := client.DialContext(ctx, c.Temporal)
+	if err != nil {
+		return fmt.Errorf("reach Temporal at %s: %w", c.Temporal.HostPort, err)
+	}
+	defer farm.Close()
+	if err := register(ctx, farm, c.Temporal.Namespace); err != nil {
+		return err
+	}
+
+	w := worker.New(farm, c.Pool, worker.Options{
+		MaxConcurrentActivityExecutionSize: c.Slots,
+		// A step that beats rarely hears of a cancellation late.
+		MaxHeartbeatThrottleInterval:     2 * time.Second,
+		DefaultHeartbeatThrottleInterval: 2 * time.Second,
+		WorkerStopTimeout:                c.Drain,
+		// After a crash, the next agent gets the build's next decision this soon.
+		StickyScheduleToStartTimeout: 2 * time.Second,
+		DisableRegistrationAliasing:  true,
+	})
+	w.RegisterWorkflowWithOptions(workflows.Submission, workflow.RegisterOptions{Name: "Submission"})
+	w.RegisterWorkflowWithOptions(workflows.Build, workflow.RegisterOptions{Name: "Build"})
+	w.RegisterActivityWithOptions(activities.New(activities.Config{
+		Template: c.Template, Builders: c.Builders, Provisioners: c.Provisioners, PostProcessors: c.PostProcessors,
+		Machines: c.Machines, Bundles: bundle.New(bucket, c.Keys), Logs: buildlog.New(bucket, c.Keys), Cache: cache,
+	}), activity.RegisterOptions{SkipInvalidStructFunctions: true})
+
+	if err := w.Start(); err != nil {
+		return fmt.Errorf("poll pool %q: %w", c.Pool, err)
+	}
+	if c.Ready != nil {
+		c.Ready()
+	}
+	<-ctx.Done()
+	c.Log.Info("agent lets go of its steps", "pool", c.Pool, "within", c.Drain)
+	w.Stop()
+	return nil
+}
+
+// register makes sure that the farm knows the attributes by which builds are
+// found: without them no build can begin.
+func register(ctx context.Context, farm client.Client, namespace string) error {
+	if namespace == "" {
+		namespace = client.DefaultNamespace
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	known, err := farm.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
+	if err != nil {
+		return fmt.Errorf("read search attributes of namespace %q: %w", namespace, err)
+	}
+	missing := map[string]enums.IndexedValueType{}
+	for _, key := range []temporal.SearchAttributeKeyKeyword{
+		workflows.AttributeTemplate, workflows.AttributePool, workflows.AttributeSource, workflows.AttributeSubmission,
+	} {
+		if _, ok := known.CustomAttributes[key.GetName()]; !ok {
+			missing[key.GetName()] = enums.INDEXED_VALUE_TYPE_KEYWORD
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	_, err = farm.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{Namespace: namespace, SearchAttributes: missing})
+	var exists *serviceerror.AlreadyExists
+	if err != nil && !errors.As(err, &exists) {
+		return fmt.Errorf("add search attributes to namespace %q (ask the farm's operator to register them as Keyword: BakehouseTemplate, BakehousePool, BakehouseSource, BakehouseSubmission): %w", namespace, err)
+	}
+	return nil
+}
