@@ -1,0 +1,114 @@
+package schema
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/agext/levenshtein"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+)
+
+func (f Field) convert(v cty.Value, weak bool) (cty.Value, error) {
+	if weak {
+		v = loosen(v, f.Type)
+	}
+	v, err := convert.Convert(v, f.Type)
+	if err != nil {
+		var pe cty.PathError
+		if errors.As(err, &pe) && len(pe.Path) > 0 {
+			return v, fmt.Errorf("element %s: %w", elementName(pe.Path), err)
+		}
+		return v, err
+	}
+	if !f.Whole && !f.Duration {
+		return v, nil
+	}
+	plain, _ := v.UnmarkDeep()
+	return v, cty.Walk(plain, func(_ cty.Path, e cty.Value) (bool, error) {
+		if !e.IsKnown() || e.IsNull() {
+			return false, nil
+		}
+		switch {
+		case f.Whole && e.Type() == cty.Number && !e.AsBigFloat().IsInt():
+			return false, errors.New("a whole number is required")
+		case f.Duration && e.Type() == cty.String && e.AsString() != "" && !strings.Contains(e.AsString(), "{{"):
+			if _, err := time.ParseDuration(e.AsString()); err != nil {
+				return false, errors.New("a duration is required, such as \"90s\", \"5m\" or \"1h30m\"")
+			}
+		}
+		return true, nil
+	})
+}
+
+func elementName(p cty.Path) string {
+	var b strings.Builder
+	for _, step := range p {
+		switch s := step.(type) {
+		case cty.GetAttrStep:
+			fmt.Fprintf(&b, ".%s", s.Name)
+		case cty.IndexStep:
+			if s.Key.Type() == cty.String {
+				fmt.Fprintf(&b, "[%q]", s.Key.AsString())
+			} else {
+				fmt.Fprintf(&b, "[%s]", s.Key.AsBigFloat().Text('f', -1))
+			}
+		}
+	}
+	return strings.TrimPrefix(b.String(), ".")
+}
+
+// loosen brings v nearer to what is wanted, as Packer's weak decoding does for
+// JSON templates, where everything that comes out of {{user}} is a string.
+func loosen(v cty.Value, want cty.Type) cty.Value {
+	plain, marks := v.Unmark()
+	if plain.IsNull() || !plain.IsKnown() {
+		return v
+	}
+	is := plain.Type()
+	switch {
+	case want.IsListType() && is.IsPrimitiveType():
+		if is == cty.String && plain.AsString() == "" {
+			return cty.ListValEmpty(want.ElementType()).WithMarks(marks)
+		}
+		return cty.TupleVal([]cty.Value{loosen(plain, want.ElementType())}).WithMarks(marks)
+	case want.IsListType() && is.IsTupleType() && plain.LengthInt() > 0:
+		elems := plain.AsValueSlice()
+		for i := range elems {
+			elems[i] = loosen(elems[i], want.ElementType())
+		}
+		return cty.TupleVal(elems).WithMarks(marks)
+	case want == cty.Bool && is == cty.String:
+		if plain.AsString() == "" {
+			return cty.False.WithMarks(marks)
+		}
+		if b, err := strconv.ParseBool(plain.AsString()); err == nil {
+			return cty.BoolVal(b).WithMarks(marks)
+		}
+	case want == cty.Bool && is == cty.Number:
+		return cty.BoolVal(plain.AsBigFloat().Sign() != 0).WithMarks(marks)
+	case want == cty.Number && is == cty.Bool:
+		if plain.True() {
+			return cty.NumberIntVal(1).WithMarks(marks)
+		}
+		return cty.NumberIntVal(0).WithMarks(marks)
+	case want == cty.Number && is == cty.String && plain.AsString() == "":
+		return cty.NumberIntVal(0).WithMarks(marks)
+	}
+	return v
+}
+
+// Nearest returns the name that given was probably meant to be, or nothing.
+func Nearest(given string, names []string) string {
+	best, at := "", len(given)
+	for _, name := range names {
+		// The same measure as hcl's own suggestions.
+		if d := levenshtein.Distance(given, name, nil); d < 3 && d < at {
+			best, at = name, d
+		}
+	}
+	return best
+}
