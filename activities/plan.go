@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/agent/bundle"
@@ -17,9 +16,9 @@ import (
 	"github.com/bakehouse-farm/bakehouse/template"
 )
 
-// PlanFailed is the type of the failure of a template that cannot be planned.
-// Its message is the rendered diagnostics.
-const PlanFailed = "plan-failed"
+// PlanFailed is the kind of the failure of a template that cannot be
+// evaluated. Its message is the rendered diagnostics.
+const PlanFailed bakehouse.Kind = "plan-failed"
 
 // TemplateVersion is the version of Packer whose templates we accept.
 const TemplateVersion = "1.16.0"
@@ -94,8 +93,7 @@ func failedPlan(diags hcl.Diagnostics, t *template.Template) error {
 	}
 	var text strings.Builder
 	template.WriteDiagnostics(&text, diags, t, false, 100)
-	return temporal.NewApplicationErrorWithOptions(strings.TrimRight(text.String(), "\n"), PlanFailed,
-		temporal.ApplicationErrorOptions{NonRetryable: true})
+	return bakehouse.Errorf(PlanFailed, "%s", strings.TrimRight(text.String(), "\n"))
 }
 
 func (a *Activities) outline(b template.PlannedBuild) (PlannedBuild, error) {

@@ -39,7 +39,8 @@ func (a *Activities) begin(ctx context.Context, s Step) (context.Context, func(e
 	done := make(chan struct{})
 	go beat(ctx, let, done)
 	return bakehouse.WithLog(step, log), func(err error) error {
-		if err != nil && step.Err() == nil && !bakehouse.KindOf(err).Final() && !errors.Is(err, errDetached) {
+		err = conceal(err, masked)
+		if err != nil && step.Err() == nil && !bakehouse.KindOf(err).Final() {
 			log.Error(err.Error() + " (trying again)")
 		}
 		close(done)
@@ -82,15 +83,29 @@ func beat(ctx context.Context, let context.CancelCauseFunc, done <-chan struct{}
 	}
 }
 
+// conceal masks the secrets in the text of a failure: it is shown to the user
+// and kept in history.
+func conceal(err error, mask func(string) string) error {
+	if err == nil || mask == nil || mask(err.Error()) == err.Error() {
+		return err
+	}
+	return &concealed{err: err, text: mask(err.Error())}
+}
+
+type concealed struct {
+	err  error
+	text string
+}
+
+func (c *concealed) Error() string { return c.text }
+func (c *concealed) Unwrap() error { return c.err }
+
 // verdict says what a failure means to Temporal. It is the last thing an
 // activity does.
 func verdict(ctx context.Context, err error) error {
-	var already *temporal.ApplicationError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &already):
-		return already
 	case errors.Is(err, bakehouse.ErrStop) || bakehouse.Stopping(ctx):
 		return temporal.NewCanceledError()
 	case errors.Is(err, errDetached) || errors.Is(context.Cause(ctx), errDetached):
