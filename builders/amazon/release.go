@@ -1,0 +1,361 @@
+package amazon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/builders"
+)
+
+// clinging is for how long something may be held by what was just removed: a
+// group by its instance, a snapshot by its image.
+const clinging = 5 * time.Minute
+
+// Release removes all that carries the build's tag in all its regions, but the
+// images in keep and their snapshots. It goes on after a failure, and returns
+// all failures together. It is Trouble as long as another try may help.
+func (e *EBS) Release(ctx context.Context, b bakehouse.Build, r builders.Resolved, keep []builders.Image) error {
+	if b.ID == "" {
+		return bakehouse.Errorf(bakehouse.Invalid, "release: the build has no ID")
+	}
+	s, home, err := e.open(ctx, b, r.Region)
+	if err != nil {
+		return err
+	}
+	var p failures
+	regions := append(slices.Clone(s.Regions), r.CopyRegions...)
+	slices.Sort(regions)
+	for _, region := range slices.Compact(regions) {
+		if region == home.region {
+			continue
+		}
+		c, err := e.connections.to(ctx, s.Access, region)
+		if err != nil {
+			p.add(err)
+			continue
+		}
+		p.add(c.releaseImages(ctx, b, keep))
+	}
+	e.releaseHome(ctx, b, s, r, home, keep, &p)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return p.err()
+}
+
+// releaseHome removes what is in the region of the build.
+func (e *EBS) releaseHome(ctx context.Context, b bakehouse.Build, s *Settings, r builders.Resolved, c *connection, keep []builders.Image, p *failures) {
+	ids, err := c.terminate(ctx, b)
+	p.add(err)
+	p.add(c.releaseImages(ctx, b, keep))
+	p.add(e.awaitTerminated(ctx, s, c, ids))
+	p.add(c.releaseVolumes(ctx, b, len(ids) > 0))
+	p.add(e.releaseGroups(ctx, b, s, c))
+	p.add(c.releaseKeyPairs(ctx, b, r))
+}
+
+// failures collects what went wrong.
+type failures []error
+
+func (f *failures) add(err error) {
+	if err != nil {
+		*f = append(*f, err)
+	}
+}
+
+// err returns all of them as one, which is final only when all are.
+func (f failures) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	kind := bakehouse.KindOf(f[0])
+	for _, err := range f {
+		if k := bakehouse.KindOf(err); !k.Final() {
+			kind = k
+		}
+	}
+	return bakehouse.Errorf(kind, "release: %w", errors.Join(f...))
+}
+
+// terminate asks for the end of all instances of the build and returns their ids.
+func (c *connection) terminate(ctx context.Context, b bakehouse.Build) ([]string, error) {
+	list, err := c.findInstances(ctx, append(madeBy(b, ""),
+		filter("instance-state-name", "pending", "running", "stopping", "stopped", "shutting-down"))...)
+	if err != nil {
+		return nil, failed(ctx, err, "look for instances of the build in %s", c.region)
+	}
+	var ids []string
+	for _, i := range list {
+		ids = append(ids, aws.ToString(i.InstanceId))
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	say(ctx, "Terminating the source AWS instance...")
+	if _, err := c.ec2.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: ids}); err != nil && !gone(err) {
+		return ids, failed(ctx, err, "Error terminating instance, may still be around")
+	}
+	return ids, nil
+}
+
+func (e *EBS) awaitTerminated(ctx context.Context, s *Settings, c *connection, ids []string) error {
+	var p failures
+	wait := e.config.polling(s.Polling, instanceLimit)
+	for _, id := range ids {
+		seen := lookout{what: "Error waiting for instance " + id + " to terminate", start: time.Now(), patienceOf: wait}
+		p.add(c.instances.follow(ctx, id, wait.delay, func(i instanceState, found bool) (bool, error) {
+			if !found || i.State.Name == types.InstanceStateNameTerminated {
+				return true, nil
+			}
+			if err := seen.late(); err != nil {
+				return false, fmt.Errorf("%s: still %s after %s", seen.what, i.State.Name, wait.limit) // try again
+			}
+			return false, nil
+		}))
+	}
+	return p.err()
+}
+
+// releaseImages removes the build's images and snapshots, finished or not, but
+// those to keep.
+func (c *connection) releaseImages(ctx context.Context, b bakehouse.Build, keep []builders.Image) error {
+	var p failures
+	images, err := c.buildImages(ctx, b)
+	if err != nil {
+		return failed(ctx, err, "look for images of the build in %s", c.region)
+	}
+	kept := map[string]bool{}
+	for _, k := range keep {
+		if k.Region == c.region {
+			kept[k.ID] = true
+			for _, id := range k.Snapshots {
+				kept[id] = true
+			}
+		}
+	}
+	for _, img := range images {
+		id := aws.ToString(img.ImageId)
+		if kept[id] {
+			for _, snap := range snapshotsOf(img) {
+				kept[snap] = true
+			}
+			continue
+		}
+		say(ctx, "Deregistering the AMI (%s) and deleting its snapshots", id)
+		if err := c.deregister(ctx, img); err != nil {
+			p.add(failed(ctx, err, "Error deregistering AMI %s in %s, may still be around", id, c.region))
+			for _, snap := range snapshotsOf(img) {
+				kept[snap] = true // it is in use; another try removes both
+			}
+		}
+	}
+	p.add(c.releaseSnapshots(ctx, b, images, kept))
+	return p.err()
+}
+
+// buildImages returns the images that carry the build's tag, or the name that
+// only this build gives.
+func (c *connection) buildImages(ctx context.Context, b bakehouse.Build) ([]types.Image, error) {
+	images, err := c.findImages(ctx, madeBy(b, "")...)
+	if err != nil {
+		return nil, err
+	}
+	named, err := c.findImages(ctx, filter("name", ownName(b)))
+	if err != nil {
+		return nil, err
+	}
+	for _, img := range named {
+		if !slices.ContainsFunc(images, func(i types.Image) bool { return aws.ToString(i.ImageId) == aws.ToString(img.ImageId) }) {
+			images = append(images, img)
+		}
+	}
+	return images, nil
+}
+
+// releaseSnapshots deletes those of the images, and those that carry the
+// build's tag although no image has them (any more).
+func (c *connection) releaseSnapshots(ctx context.Context, b bakehouse.Build, images []types.Image, kept map[string]bool) error {
+	var p failures
+	var ids []string
+	for _, img := range images {
+		ids = append(ids, snapshotsOf(img)...)
+	}
+	pages := ec2.NewDescribeSnapshotsPaginator(c.ec2, &ec2.DescribeSnapshotsInput{OwnerIds: []string{"self"}, Filters: madeBy(b, "")})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			p.add(failed(ctx, err, "look for snapshots of the build in %s", c.region))
+			break
+		}
+		for _, snap := range page.Snapshots {
+			ids = append(ids, aws.ToString(snap.SnapshotId))
+		}
+	}
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
+		if kept[id] {
+			continue
+		}
+		err := settled(ctx, clinging, func(err error) bool { return is(err, "InvalidSnapshot.InUse") }, func() error {
+			return c.deleteSnapshot(ctx, id)
+		})
+		p.add(failed(ctx, err, "Error deleting snapshot %s in %s, may still be around", id, c.region))
+	}
+	return p.err()
+}
+
+// deregister removes an image, protected or not. Removing what is gone is no
+// error.
+func (c *connection) deregister(ctx context.Context, img types.Image) error {
+	if p := aws.ToString(img.DeregistrationProtection); p != "" && p != "disabled" {
+		_, err := c.ec2.DisableImageDeregistrationProtection(ctx,
+			&ec2.DisableImageDeregistrationProtectionInput{ImageId: img.ImageId})
+		if err != nil && !gone(err) {
+			return err
+		}
+	}
+	_, err := c.ec2.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: img.ImageId})
+	if gone(err) {
+		return nil
+	}
+	return err
+}
+
+func (c *connection) deleteSnapshot(ctx context.Context, id string) error {
+	_, err := c.ec2.DeleteSnapshot(ctx, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(id)})
+	if gone(err) {
+		return nil
+	}
+	return err
+}
+
+// releaseVolumes deletes the volumes that did not go with their instance.
+func (c *connection) releaseVolumes(ctx context.Context, b bakehouse.Build, launched bool) error {
+	var p failures
+	volumes, err := c.findVolumes(ctx, madeBy(b, "")...)
+	if err != nil {
+		return failed(ctx, err, "look for volumes of the build")
+	}
+	if launched {
+		say(ctx, "Cleaning up any extra volumes...")
+		if len(volumes) == 0 {
+			say(ctx, "No volumes to clean up, skipping")
+		}
+	}
+	for _, v := range volumes {
+		id := aws.ToString(v.VolumeId)
+		say(ctx, "Destroying volume (%s)...", id)
+		// A volume stays in use for a moment after its instance is gone.
+		err := settled(ctx, clinging, func(err error) bool { return is(err, "VolumeInUse", "IncorrectState") }, func() error {
+			_, err := c.ec2.DeleteVolume(ctx, &ec2.DeleteVolumeInput{VolumeId: v.VolumeId})
+			if gone(err) {
+				return nil
+			}
+			return err
+		})
+		p.add(failed(ctx, err, "Error deleting volume %s, may still be around", id))
+	}
+	return p.err()
+}
+
+func (c *connection) findVolumes(ctx context.Context, fs ...types.Filter) ([]types.Volume, error) {
+	var out []types.Volume
+	pages := ec2.NewDescribeVolumesPaginator(c.ec2, &ec2.DescribeVolumesInput{Filters: fs})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range page.Volumes {
+			if v.State != types.VolumeStateDeleting && v.State != types.VolumeStateDeleted {
+				out = append(out, v)
+			}
+		}
+	}
+	return out, nil
+}
+
+// releaseGroups deletes the temporary group. What still holds it may be an
+// instance whose launch was answered to nobody, and that could not be seen
+// before.
+func (e *EBS) releaseGroups(ctx context.Context, b bakehouse.Build, s *Settings, c *connection) error {
+	var p failures
+	groups, err := c.findGroups(ctx, b)
+	if err != nil {
+		return failed(ctx, err, "look for security groups of the build")
+	}
+	for _, g := range groups {
+		say(ctx, "Deleting temporary security group...")
+		held := func(err error) bool {
+			if !is(err, "DependencyViolation", "InvalidGroup.InUse") {
+				return false
+			}
+			if ids, terr := c.terminate(ctx, b); terr == nil {
+				_ = e.awaitTerminated(ctx, s, c, ids) // the group says whether it has helped
+			}
+			return true
+		}
+		err := settled(ctx, clinging, held, func() error {
+			_, err := c.ec2.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: aws.String(g)})
+			if gone(err) {
+				return nil
+			}
+			return err
+		})
+		p.add(failed(ctx, err, "Error cleaning up security group %s, please delete the group manually", g))
+	}
+	return p.err()
+}
+
+// findGroups returns the groups that carry the build's tag, or the name that
+// only this build gives.
+func (c *connection) findGroups(ctx context.Context, b bakehouse.Build) ([]string, error) {
+	var out []string
+	for _, fs := range [][]types.Filter{madeBy(b, ""), {filter("group-name", ownName(b))}} {
+		pages := ec2.NewDescribeSecurityGroupsPaginator(c.ec2, &ec2.DescribeSecurityGroupsInput{Filters: fs})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				return nil, err
+			}
+			for _, g := range page.SecurityGroups {
+				out = append(out, aws.ToString(g.GroupId))
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// releaseKeyPairs deletes the key pairs that carry the build's tag, or the name
+// that only this build gives.
+func (c *connection) releaseKeyPairs(ctx context.Context, b bakehouse.Build, r builders.Resolved) error {
+	var p failures
+	names := []string{}
+	for _, fs := range [][]types.Filter{madeBy(b, ""), {filter("key-name", ownName(b))}} {
+		out, err := c.ec2.DescribeKeyPairs(ctx, &ec2.DescribeKeyPairsInput{Filters: fs})
+		if err != nil {
+			p.add(failed(ctx, err, "look for key pairs of the build"))
+			continue
+		}
+		for _, k := range out.KeyPairs {
+			names = append(names, aws.ToString(k.KeyName))
+		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		say(ctx, "Deleting temporary keypair...")
+		if _, err := c.ec2.DeleteKeyPair(ctx, &ec2.DeleteKeyPairInput{KeyName: aws.String(name)}); err != nil && !gone(err) {
+			p.add(failed(ctx, err, "Error cleaning up keypair %s, please delete the key manually", name))
+		}
+	}
+	return p.err()
+}
