@@ -1,0 +1,162 @@
+package localcloud
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/bakehouse-farm/bakehouse/localcloud/state"
+	"github.com/bakehouse-farm/bakehouse/localcloud/wire"
+)
+
+// A call is one request while its action works on it: a transaction, and what
+// the action may need to know.
+type call struct {
+	*state.Tx
+	cloud  *Cloud
+	action string
+	region string
+	now    time.Time
+	form   url.Values
+	after  []func() // once the transaction is on disk
+}
+
+// later has f run when what the call did is on disk, and only then.
+func (c *call) later(f func()) { c.after = append(c.after, f) }
+
+// An action answers one kind of request, in one transaction.
+type action struct {
+	writes bool
+	run    func(*call) (any, error)
+}
+
+// reads and writes make actions of functions on decoded parameters.
+func reads[In, Out any](f func(*call, *In) (*Out, error)) action  { return typed(false, f) }
+func writes[In, Out any](f func(*call, *In) (*Out, error)) action { return typed(true, f) }
+
+func typed[In, Out any](writes bool, f func(*call, *In) (*Out, error)) action {
+	return action{writes: writes, run: func(c *call) (any, error) {
+		in := new(In)
+		unknown, err := wire.Decode(c.form, in)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range unknown {
+			if !harmless(c.action, k, c.form.Get(k)) {
+				return nil, wire.Errorf("UnsupportedOperation", "localcloud does not have the parameter %s (%s) of %s, and leaving it out would change the result", k, c.form.Get(k), c.action)
+			}
+		}
+		out, err := f(c, in)
+		if err != nil {
+			return nil, err
+		}
+		return out, nil
+	}}
+}
+
+// errWrite is what a reading action returns when the answer has to be made first.
+var errWrite = errors.New("answer needs a writing transaction")
+
+// done answers actions that return nothing but that they succeeded.
+type done struct {
+	Return bool `xml:"return"`
+}
+
+// maxForm bounds a request. EC2's own limit is in this order; user data alone
+// may take 16 KiB.
+const maxForm = 1 << 20
+
+// serve answers one request of any API.
+func (l *Cloud) serve(w http.ResponseWriter, r *http.Request) {
+	request := uuid.NewString()
+	api := "ec2"
+	err := func() error {
+		// A browser that a web page has talked into calling us says where from.
+		if r.Header.Get("Origin") != "" {
+			return wire.Errorf("AuthFailure", "localcloud does not answer web pages")
+		}
+		scope, err := wire.ScopeOf(r)
+		if err != nil {
+			return err
+		}
+		api = scope.API
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		if err := r.ParseForm(); err != nil {
+			return wire.Errorf("MalformedQueryString", "The request is not form-encoded: %v", err)
+		}
+		name := r.Form.Get("Action")
+		if name == "" {
+			return wire.Errorf("MissingAction", "The request must contain the parameter Action")
+		}
+		switch api {
+		case "ec2":
+			out, err := l.perform(name, scope.Region, r.Form)
+			if err != nil {
+				return err
+			}
+			return wire.Answer(w, name, request, out)
+		case "sts":
+			out, err := l.sts(name)
+			if err != nil {
+				return err
+			}
+			return wire.AnswerQuery(w, wire.STS, name, request, out)
+		case "iam":
+			return l.iam(name, r.Form)
+		}
+		return wire.Errorf("UnsupportedOperation", "localcloud answers ec2, sts and iam, not %s", api)
+	}()
+	if err == nil {
+		return
+	}
+	var e *wire.Error
+	if !errors.As(err, &e) {
+		l.log.Error("request failed", "action", r.Form.Get("Action"), "request", request, "error", err)
+		e = &wire.Error{Code: "InternalError", Message: fmt.Sprintf("localcloud: %v", err)}
+	} else if e.Code != "DryRunOperation" {
+		l.log.Info("request refused", "action", r.Form.Get("Action"), "code", e.Code, "message", e.Message)
+	}
+	e.Write(w, api, request)
+}
+
+// perform does an EC2 action.
+func (l *Cloud) perform(name, region string, form url.Values) (any, error) {
+	a, ok := l.actions[name]
+	if !ok {
+		return nil, wire.Errorf("UnsupportedOperation", "localcloud does not have the action %s", name)
+	}
+	if err := l.setUp(region); err != nil {
+		return nil, err
+	}
+	dry := strings.EqualFold(form.Get("DryRun"), "true")
+	c := &call{cloud: l, action: name, region: region, form: form, now: time.Now().UTC()}
+	var out any
+	work := func(t *state.Tx) (err error) {
+		c.Tx, c.after = t, nil
+		out, err = a.run(c)
+		if err == nil && dry {
+			// Failing takes back what the action did, all of it.
+			return wire.Errorf("DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
+		}
+		return err
+	}
+	err := errWrite
+	if !a.writes {
+		err = l.store.View(work)
+	}
+	if errors.Is(err, errWrite) {
+		err = l.store.Update(work)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range c.after {
+		f()
+	}
+	return out, nil
+}

@@ -1,0 +1,11 @@
+// Package localcloud is an EC2 endpoint on one machine, in EC2's wire format,
+// whose instances really boot from the images that it really made.
+//
+// It keeps its state below one folder and survives being killed at any moment:
+// what was begun is finished at the next start. What it cannot do it refuses by
+// name; it never answers for something that did not happen. Four things are
+// recorded and reported back without having an effect, because one machine has
+// nothing to give them: security group rules (only this machine reaches
+// instances), encryption, volumes besides the root volume, and the size of an
+// instance type. Tags and log lines say so where it matters.
+package localcloud
