@@ -1,0 +1,169 @@
+// Package farm is what submit sees of a farm: a Temporal server that remembers
+// submissions, a blob store that holds their files and logs, and the key that
+// both are encrypted with. It never talks to an agent.
+package farm
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/contrib/envconfig"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/log"
+	"gocloud.dev/blob"
+
+	"github.com/bakehouse-farm/bakehouse/agent/buildlog"
+	"github.com/bakehouse-farm/bakehouse/agent/bundle"
+	"github.com/bakehouse-farm/bakehouse/agent/secret"
+	"github.com/bakehouse-farm/bakehouse/timeline"
+)
+
+// Config says where a farm is.
+type Config struct {
+	// Address is the host:port of Temporal's frontend. Empty: as the TEMPORAL_*
+	// variables and Temporal's own configuration file say, else localhost:7233.
+	Address string
+	// Store is the URL of the blob store. Empty: what needs it is refused.
+	Store string
+	// Key is the key file. Required.
+	Key string
+	// MakeKey asks for the key file to be made when there is none.
+	MakeKey bool
+	// Patience is how long to wait for Temporal to answer; 0 means 5 s.
+	Patience time.Duration
+}
+
+// A Farm is a connection to a farm.
+type Farm struct {
+	// Address and Namespace are where Temporal was found.
+	Address, Namespace string
+	// Identity is this process, as Temporal records who started what.
+	Identity string
+
+	client client.Client
+	data   converter.DataConverter
+	keys   *secret.Keys
+	url    string
+	bucket *blob.Bucket
+}
+
+// Open connects to Temporal. The blob store is opened when it is needed.
+func Open(ctx context.Context, c Config) (*Farm, error) {
+	keys, err := loadKeys(c)
+	if err != nil {
+		return nil, err
+	}
+	options, err := envconfig.LoadDefaultClientOptions()
+	if err != nil {
+		return nil, fmt.Errorf("read TEMPORAL_* variables and configuration: %w", err)
+	}
+	if c.Address != "" {
+		options.HostPort = c.Address
+	}
+	if options.HostPort == "" {
+		options.HostPort = client.DefaultHostPort
+	}
+	if options.Namespace == "" {
+		options.Namespace = client.DefaultNamespace
+	}
+	host, _ := os.Hostname()
+	f := &Farm{
+		Address: options.HostPort, Namespace: options.Namespace,
+		Identity: fmt.Sprintf("submit-%d@%s-%s", os.Getpid(), host, rand.Text()[:8]),
+		keys:     keys, data: secret.DataConverter(keys), url: c.Store,
+	}
+	options.Identity = f.Identity
+	options.DataConverter = f.data
+	options.FailureConverter = secret.FailureConverter(keys)
+	options.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler)) // what matters is returned as errors
+	patience := c.Patience
+	if patience == 0 {
+		patience = 5 * time.Second
+	}
+	dial, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	f.client, err = client.DialContext(dial, options)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("no Temporal server answers at %s (name another with -address or TEMPORAL_ADDRESS, or bake on this machine with -local): %w", f.Address, rootCause(err))
+	}
+	return f, nil
+}
+
+func loadKeys(c Config) (*secret.Keys, error) {
+	if c.MakeKey {
+		return secret.LoadOrCreate(c.Key)
+	}
+	keys, err := secret.Load(c.Key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no key file %s: submissions are encrypted with the key that the farm's agents have (copy it here, or name it with -key or BAKEHOUSE_KEY)", c.Key)
+	}
+	return keys, err
+}
+
+// rootCause drops the layers that repeat that dialling failed.
+func rootCause(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}
+
+// Close ends the connection. Builds go on.
+func (f *Farm) Close() {
+	if f.bucket != nil {
+		_ = f.bucket.Close() // nothing is being written
+	}
+	f.client.Close()
+}
+
+// store opens the blob store once.
+func (f *Farm) store(ctx context.Context) (*blob.Bucket, error) {
+	if f.bucket != nil {
+		return f.bucket, nil
+	}
+	if f.url == "" {
+		return nil, errors.New("no blob store: name the farm's with -store or BAKEHOUSE_STORE (file:///folder, s3://bucket)")
+	}
+	b, err := bundle.OpenBucket(ctx, f.url)
+	if err != nil {
+		return nil, err
+	}
+	f.bucket = b
+	return b, nil
+}
+
+// Bundles is where files, plans and values are kept.
+func (f *Farm) Bundles(ctx context.Context) (*bundle.Store, error) {
+	b, err := f.store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return bundle.New(b, f.keys), nil
+}
+
+// Logs is where what builds say is kept.
+func (f *Farm) Logs(ctx context.Context) (*buildlog.Store, error) {
+	b, err := f.store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return buildlog.New(b, f.keys), nil
+}
+
+// Timeline reads the timeline of a submission or a build.
+func (f *Farm) Timeline(ctx context.Context, id string) (*timeline.Timeline, error) {
+	return timeline.Read(ctx, f.client, f.data, id)
+}

@@ -1,0 +1,138 @@
+package farm
+
+import (
+	"errors"
+	"fmt"
+
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	failurepb "go.temporal.io/api/failure/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/bakehouse-farm/bakehouse"
+)
+
+// How a submission may end other than well.
+var (
+	// ErrBuilds: builds failed; the results say which and why.
+	ErrBuilds = errors.New("builds failed")
+	// ErrCancelled: somebody ended it. The results hold what is known.
+	ErrCancelled = errors.New("submission was cancelled")
+)
+
+// A PlanError tells that the template could not be evaluated on the farm.
+type PlanError struct {
+	// Text is what the user should read, diagnostics with their source lines.
+	Text string
+}
+
+func (e *PlanError) Error() string { return e.Text }
+
+// reader decrypts what histories hold.
+type reader struct {
+	data     converter.DataConverter
+	failures converter.FailureConverter
+}
+
+// closed tells whether e ends a workflow, and how the submission ended.
+func (r reader) closed(e *historypb.HistoryEvent) (results bakehouse.Results, ended bool, err error) {
+	switch e.GetEventType() {
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
+		err = r.payload(e.GetWorkflowExecutionCompletedEventAttributes().GetResult(), &results)
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
+		results, err = r.failed(e.GetWorkflowExecutionFailedEventAttributes().GetFailure())
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
+		// That there are no results means that it ended before it had builds.
+		_ = r.payload(e.GetWorkflowExecutionCanceledEventAttributes().GetDetails(), &results)
+		err = ErrCancelled
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
+		err = fmt.Errorf("submission was terminated in Temporal: %s", or(e.GetWorkflowExecutionTerminatedEventAttributes().GetReason(), "no reason given"))
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
+		err = errors.New("submission did not end within its time limit")
+	default:
+		return results, false, nil
+	}
+	return results, true, err
+}
+
+func (r reader) failed(f *failurepb.Failure) (results bakehouse.Results, err error) {
+	err = r.failures.FailureToError(f)
+	var app *temporal.ApplicationError
+	if !errors.As(err, &app) {
+		return results, err
+	}
+	if app.HasDetails() {
+		if derr := app.Details(&results); derr == nil && len(results.Builds) > 0 {
+			return results, ErrBuilds
+		}
+	}
+	return results, &PlanError{app.Message()}
+}
+
+// result reads how a build ended from the event by which its submission knows,
+// and the event that it belongs to. What history does not tell is made up for
+// by b and the event's time.
+func (r reader) result(e *historypb.HistoryEvent, b bakehouse.Build) (res bakehouse.Result, initiated int64, ended bool) {
+	at := e.GetEventTime().AsTime()
+	var err error
+	switch e.GetEventType() {
+	case enumspb.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED:
+		a := e.GetChildWorkflowExecutionCompletedEventAttributes()
+		err = r.payload(a.GetResult(), &res)
+		initiated = a.GetInitiatedEventId()
+	case enumspb.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_FAILED:
+		a := e.GetChildWorkflowExecutionFailedEventAttributes()
+		err = r.failures.FailureToError(a.GetFailure())
+		var app *temporal.ApplicationError
+		if errors.As(err, &app) {
+			res.Error, res.Kind = app.Message(), bakehouse.Kind(app.Type())
+			if app.HasDetails() && app.Details(&res) == nil {
+				err = nil
+			}
+		}
+		initiated = a.GetInitiatedEventId()
+	case enumspb.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_CANCELED:
+		a := e.GetChildWorkflowExecutionCanceledEventAttributes()
+		_ = r.payload(a.GetDetails(), &res) // may have none
+		res.Cancelled, res.Error = true, or(res.Error, "build was cancelled")
+		initiated = a.GetInitiatedEventId()
+	case enumspb.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TIMED_OUT:
+		res.Error, res.Kind = "build did not end within its time limit", bakehouse.Timeout
+		initiated = e.GetChildWorkflowExecutionTimedOutEventAttributes().GetInitiatedEventId()
+	case enumspb.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TERMINATED:
+		res.Error = "build was terminated in Temporal"
+		initiated = e.GetChildWorkflowExecutionTerminatedEventAttributes().GetInitiatedEventId()
+	case enumspb.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED:
+		a := e.GetStartChildWorkflowExecutionFailedEventAttributes()
+		res.Error = "build could not be started: " + a.GetCause().String()
+		initiated = a.GetInitiatedEventId()
+	default:
+		return res, 0, false
+	}
+	if err != nil && res.Error == "" {
+		res.Error = err.Error()
+	}
+	if res.Build.ID == "" {
+		res.Build = b
+	}
+	if res.Ended.IsZero() {
+		res.Ended = at
+	}
+	return res, initiated, true
+}
+
+func (r reader) payload(p *commonpb.Payloads, into any) error {
+	if len(p.GetPayloads()) == 0 {
+		return errors.New("no result")
+	}
+	return r.data.FromPayload(p.GetPayloads()[0], into)
+}
+
+func or(s, otherwise string) string {
+	if s != "" {
+		return s
+	}
+	return otherwise
+}
