@@ -1,21 +1,31 @@
 // Package template reads Packer's template language: files and variables go
-// in, and out comes a plan or diagnostics that say what is wrong and where.
+// in, and out comes a plan, or diagnostics that say what is wrong and where.
 //
 // Three notations lead onto one model: HCL (.pkr.hcl), HCL's JSON form
-// (.pkr.json) and Packer's older JSON templates.
+// (.pkr.json) and Packer's older JSON templates. Load makes the model,
+// Variables gives the variables their values, and then
+//
+//   - Check finds everything wrong without touching the network,
+//   - Plan evaluates for real and freezes what came out,
+//   - Provisioner and PostProcessor evaluate single blocks later, when what
+//     they say of the machine (build.*) is known.
 package template
 
 import (
-	"context"
 	"encoding/json"
-	"io"
+	"sort"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/datasources"
+	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
+
+// PackerVersion is the version of Packer whose language this is, and which
+// required_version is held against.
+const PackerVersion = "1.16.0"
 
 // A Catalogue lists the components that exist, by the type name that templates
 // use ("amazon-ebs", "shell"). It is handed down; nobody registers.
@@ -25,35 +35,76 @@ type Catalogue struct {
 }
 
 // A Template is a parsed template. Nothing in it is evaluated yet.
-type Template struct{}
+type Template struct {
+	cat   Catalogue
+	files bakehouse.Files
+	// path is what the user named; base is the folder of the template as the
+	// user would write it, path.root.
+	path, base string
+	// folder tells that path is a folder: then variable files are found there.
+	folder bool
+	// legacy tells of a JSON template of the older kind.
+	legacy bool
+	// parsed are the files, by the names that diagnostics use.
+	parsed map[string]*hcl.File
 
-// Inputs are the sources of variables' values besides the template itself.
-type Inputs struct {
-	// Vars are -var arguments, "name=value", in the order given.
-	Vars []string
-	// VarFiles are -var-file arguments, in the order given.
-	VarFiles []string
-	// Environ is the environment, in the form of os.Environ.
-	Environ []string
-	// WarnUndeclared asks for a warning for each value in a variable file whose
-	// variable is not declared.
-	WarnUndeclared bool
+	variables []*variable
+	locals    []*local
+	data      []*component
+	sources   []*component
+	builds    []*build
 }
 
-// Values are the evaluated variables of a template.
-type Values struct{}
+// A component is a block that configures a builder or a data source.
+type component struct {
+	kind, typ, name string
+	body            hcl.Body
+	// block is where the block's head stands, typeAt its type label.
+	block, typeAt hcl.Range
+}
 
-// A Selection is what -only and -except choose; globs as Packer matches them.
+func (c *component) ref() string { return c.typ + "." + c.name }
+
+// A local is one local value.
+type local struct {
+	name      string
+	expr      hcl.Expression
+	sensitive bool
+	at        hcl.Range
+}
+
+// A build is a build block; what is in it depends on values (names, dynamic
+// blocks), so that it is read each time it is needed.
+type build struct {
+	body hcl.Body
+	at   hcl.Range
+	// ready is what a legacy template says; nil in HCL.
+	ready *outline
+}
+
+// A Selection is what -only and -except choose. In HCL the patterns are globs
+// over whole build names; in legacy JSON they are the names of builders.
 type Selection struct{ Only, Except []string }
 
 // Pinned fixes what would differ each time a template is evaluated: the clock,
 // random numbers, the run.
 type Pinned struct {
-	Time    time.Time `json:"time"`
-	Seed    string    `json:"seed"`
-	RunUUID string    `json:"run_uuid"`
-	// Version is packer.version as templates see it, "1.16.0".
+	// Time is what timestamp() and its like tell. Zero makes them unknown, which
+	// Check takes and Plan does not.
+	Time time.Time `json:"time"`
+	// Seed is what uuids are derived from; required as Time is.
+	Seed string `json:"seed"`
+	// RunUUID is build.PackerRunUUID.
+	RunUUID string `json:"run_uuid"`
+	// Version is packer.version as templates see it; empty means PackerVersion.
 	Version string `json:"version"`
+}
+
+func (p Pinned) version() string {
+	if p.Version == "" {
+		return PackerVersion
+	}
+	return p.Version
 }
 
 // A BuildName is how a build is displayed and selected: "amazon-ebs.web", or
@@ -64,25 +115,52 @@ type BuildName = string
 type Plan struct {
 	Builds []PlannedBuild `json:"builds"`
 	Scope  Scope          `json:"scope"`
+	// Hidden are the strings that Secrets returns, in no order.
+	Hidden []string `json:"hidden,omitempty"`
 }
 
-// A Scope holds the evaluated variables, locals and data that later
-// expressions may see.
-type Scope struct{}
+// Secrets returns every string that must be masked wherever it appears: the
+// strings of sensitive variables and locals, what functions and interpolation
+// made of them, and arguments that a component says are secret. Longest first,
+// without repetition and without the empty string. Short ones are in it, too:
+// whoever masks decides what to do about a secret of one letter.
+func (p *Plan) Secrets() []string {
+	s := append([]string(nil), p.Hidden...)
+	sort.Slice(s, func(i, j int) bool {
+		if len(s[i]) != len(s[j]) {
+			return len(s[i]) > len(s[j])
+		}
+		return s[i] < s[j]
+	})
+	return s
+}
 
 // A PlannedBuild is one source of one build block, evaluated.
 type PlannedBuild struct {
-	Name           string                   `json:"name"`
-	Type           string                   `json:"type"`
-	Source         string                   `json:"source"`
-	Settings       json.RawMessage          `json:"settings"`
-	Provisioners   []PlannedProvisioner     `json:"provisioners,omitempty"`
-	ErrorCleanup   *PlannedProvisioner      `json:"error_cleanup,omitempty"`
+	// Name is the build's name as shown: "web.amazon-ebs.ubuntu".
+	Name string `json:"name"`
+	// Type and Source are the labels of the source block. Where the build block
+	// gives the source another name, only Name has it.
+	Type   string `json:"type"`
+	Source string `json:"source"`
+	// Block and Use say where in the template it is: the build block, and the
+	// source among the sources of that block.
+	Block int `json:"block"`
+	Use   int `json:"use"`
+	// Settings are the builder's evaluated settings: what is set, and nothing else.
+	Settings json.RawMessage `json:"settings"`
+	// Provisioners are those that apply to this source, in order.
+	Provisioners []PlannedProvisioner `json:"provisioners,omitempty"`
+	ErrorCleanup *PlannedProvisioner  `json:"error_cleanup,omitempty"`
+	// PostProcessors are sequences, each of which starts from the builder's
+	// artifact. A post-processor on its own is a sequence of one.
 	PostProcessors [][]PlannedPostProcessor `json:"post_processors,omitempty"`
 }
 
 // A PlannedProvisioner is one provisioner block of a build.
 type PlannedProvisioner struct {
+	// Index is its place among the provisioners of the build block; -1 is the
+	// error-cleanup-provisioner.
 	Index           int                `json:"index"`
 	Type            string             `json:"type"`
 	Name            string             `json:"name,omitempty"`
@@ -94,59 +172,15 @@ type PlannedProvisioner struct {
 
 // A PlannedPostProcessor is one post-processor block of a build.
 type PlannedPostProcessor struct {
-	Index             [2]int `json:"index"`
-	Type              string `json:"type"`
-	Name              string `json:"name,omitempty"`
-	KeepInputArtifact *bool  `json:"keep_input_artifact,omitempty"`
+	// Index is its sequence within the build block and its place in the sequence.
+	Index [2]int `json:"index"`
+	Type  string `json:"type"`
+	Name  string `json:"name,omitempty"`
+	// KeepInputArtifact is nil where the template does not say.
+	KeepInputArtifact *bool `json:"keep_input_artifact,omitempty"`
 }
 
-func todo(what string) hcl.Diagnostics {
-	return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: what + " is not written yet"}}
-}
-
-// Load parses the template at path, a folder or a file.
-func Load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {
-	return &Template{}, todo("Load")
-}
-
-// Variables evaluates every variable from all its sources.
-func (t *Template) Variables(in Inputs) (Values, hcl.Diagnostics) { return Values{}, todo("Variables") }
-
-// Check finds everything wrong that can be found without network.
-func (t *Template) Check(v Values, sel Selection, pin Pinned) hcl.Diagnostics { return todo("Check") }
-
-// Select names the builds that a selection leaves, in template order.
-func (t *Template) Select(v Values, sel Selection) ([]BuildName, hcl.Diagnostics) {
-	return nil, todo("Select")
-}
-
-// LocalFiles names the files and folders that must travel.
-func (t *Template) LocalFiles(v Values, sel Selection, pin Pinned) []string { return nil }
-
-// Writes collects what post-processors will write.
-func (t *Template) Writes(v Values, pin Pinned, writes func(typ string, settings json.RawMessage) []string) []string {
-	return nil
-}
-
-// Plan evaluates everything for real.
-func (t *Template) Plan(ctx context.Context, v Values, sel Selection, pin Pinned) (*Plan, hcl.Diagnostics) {
-	return nil, todo("Plan")
-}
-
-// Provisioner evaluates one provisioner block when it runs.
-func (t *Template) Provisioner(s Scope, b PlannedBuild, p PlannedProvisioner, build map[string]string) (json.RawMessage, hcl.Diagnostics) {
-	return nil, todo("Provisioner")
-}
-
-// PostProcessor evaluates one post-processor block when it runs.
-func (t *Template) PostProcessor(s Scope, b PlannedBuild, p PlannedPostProcessor, build map[string]string) (json.RawMessage, hcl.Diagnostics) {
-	return nil, todo("PostProcessor")
-}
-
-// Secrets returns what must be masked, longest first.
-func (p *Plan) Secrets() []string { return nil }
-
-// WriteDiagnostics writes diagnostics with the source lines they are about.
-func WriteDiagnostics(w io.Writer, diags hcl.Diagnostics, t *Template, color bool, width int) {
-	_ = hcl.NewDiagnosticTextWriter(w, nil, uint(max(width, 0)), color).WriteDiagnostics(diags)
+// schemaOf returns the schema of a component's settings.
+func (t *Template) schemaOf(c bakehouse.Component) (*schema.Schema, error) {
+	return schema.Of(c.Settings())
 }

@@ -112,3 +112,8 @@ func Nearest(given string, names []string) string {
 	}
 	return best
 }
+
+// Loose converts v as loosely as Packer's JSON templates are read.
+func Loose(v cty.Value, want cty.Type) (cty.Value, error) {
+	return convert.Convert(loosen(v, want), want)
+}

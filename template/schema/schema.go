@@ -39,15 +39,18 @@ type Field struct {
 	Deprecated string
 }
 
-// Of derives the schema from a pointer to a component's settings struct, whose
+// Of derives the schema from a component's settings struct (or a pointer to it), whose
 // tags are those of bakehouse.Component. An error tells of a mistake in the
 // component, not in a template.
 func Of(settings any) (*Schema, error) {
 	t := reflect.TypeOf(settings)
-	if t == nil || t.Kind() != reflect.Pointer || t.Elem().Kind() != reflect.Struct {
-		return nil, fmt.Errorf("settings must be a pointer to a struct, not %T", settings)
+	if t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
 	}
-	return of(t.Elem(), nil)
+	if t == nil || t.Kind() != reflect.Struct {
+		return nil, fmt.Errorf("settings must be a struct, not %T", settings)
+	}
+	return of(t, nil)
 }
 
 func of(t reflect.Type, outer []reflect.Type) (*Schema, error) {
@@ -229,4 +232,20 @@ func (s *Schema) variables(node dynblock.WalkVariablesNode) []hcl.Traversal {
 		}
 	}
 	return refs
+}
+
+// Object is the type of a value that has every argument as an attribute.
+func (s *Schema) Object() cty.Type {
+	attrs := make(map[string]cty.Type, len(s.Fields))
+	for _, f := range s.Fields {
+		switch {
+		case f.Block == nil:
+			attrs[f.Name] = f.Type
+		case f.Many:
+			attrs[f.Name] = cty.List(f.Block.Object())
+		default:
+			attrs[f.Name] = f.Block.Object()
+		}
+	}
+	return cty.Object(attrs)
 }

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"errors"
 	"strconv"
 
 	"github.com/hashicorp/hcl/v2"
@@ -51,6 +52,10 @@ func (a *Arguments) render(site string, render func(site, s string) (string, err
 	return diags
 }
 
+// ErrUnknown is what the functions given to Render and EachString return for a
+// string whose value is not known yet.
+var ErrUnknown = errors.New("value is not known yet")
+
 // EachString replaces every known string in v. Marks stay where they are.
 func EachString(v cty.Value, f func(string) (string, error)) (cty.Value, error) {
 	return cty.Transform(v, func(_ cty.Path, e cty.Value) (cty.Value, error) {
@@ -59,6 +64,9 @@ func EachString(v cty.Value, f func(string) (string, error)) (cty.Value, error) 
 			return e, nil
 		}
 		s, err := f(plain.AsString())
+		if errors.Is(err, ErrUnknown) {
+			return cty.UnknownVal(cty.String).WithMarks(marks), nil
+		}
 		if err != nil {
 			return e, err
 		}
@@ -121,4 +129,10 @@ func (a *Arguments) Files(see func(name string)) {
 func (a *Arguments) Value(name string) (cty.Value, bool) {
 	arg, ok := a.attrs[name]
 	return arg.value, ok && !a.broken[name]
+}
+
+// Is tells whether v is known to be the string s.
+func Is(v cty.Value, s string) bool {
+	v, _ = v.Unmark()
+	return v.Type() == cty.String && v.IsKnown() && !v.IsNull() && v.AsString() == s
 }

@@ -1,0 +1,204 @@
+package template
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/ext/dynblock"
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/template/interpolate"
+	"github.com/bakehouse-farm/bakehouse/template/schema"
+)
+
+// builderOf returns what configures a source, or what is to be said about there
+// being nothing.
+func (t *Template) builderOf(c *component) (bakehouse.Component, *hcl.Diagnostic) {
+	b, ok := t.cat.Builders[c.typ]
+	if !ok {
+		return nil, unknownType("source", c.typ, c.typeAt, names(t.cat.Builders))
+	}
+	return b, nil
+}
+
+func (t *Template) componentOf(p *part) (bakehouse.Component, *hcl.Diagnostic) {
+	from, kind := t.cat.Provisioners, "provisioner"
+	if p.kind == "post-processor" {
+		from, kind = t.cat.PostProcessors, "post-processor"
+	}
+	c, ok := from[p.typ]
+	if !ok {
+		return nil, unknownType(kind, p.typ, p.typeAt, names(from))
+	}
+	return c, nil
+}
+
+// sourceArguments evaluates the settings of a build's builder.
+func (e *evaluation) sourceArguments(c chosen) (*schema.Arguments, hcl.Diagnostics) {
+	b, d := e.t.builderOf(c.use.source)
+	if d != nil {
+		return nil, hcl.Diagnostics{d}
+	}
+	s, err := e.t.schemaOf(b)
+	if err != nil {
+		return nil, hcl.Diagnostics{failureAt(c.use.source.typeAt, "Builder "+c.use.source.typ+" is broken", "%s.", err)}
+	}
+	ctx := e.root()
+	body := c.use.source.body
+	if c.use.extra != nil {
+		body = hcl.MergeBodies([]hcl.Body{body, c.use.extra})
+	}
+	// Two uses of one source are two sites: they are two builds.
+	site := "source." + c.name
+	args, diags := s.Decode(dynblock.Expand(body, ctx), e.reading(ctx, site))
+	args.Range = c.use.source.block
+	diags = append(diags, args.Render(e.render(site, e.context(c.use, nil)))...)
+	args.Secrets(e.secret)
+	diags = append(diags, args.Missing()...)
+	return args, append(diags, e.t.check(b, args)...)
+}
+
+// context is what {{ }} in the settings of a build's components may see.
+// build is nil in a builder.
+func (e *evaluation) context(u use, build map[string]string) interpolate.Context {
+	c := interpolate.Context{BuildName: u.source.name, BuildType: u.source.typ}
+	if strings.HasPrefix(u.source.typ, "amazon-") && build == nil {
+		c.Clean = interpolate.CleanAMIName
+	}
+	if e.t.legacy {
+		c.Build = build
+	}
+	return c
+}
+
+// partArguments evaluates the arguments of a provisioner or post-processor for
+// one build. build is nil while nothing is known of the machine.
+func (e *evaluation) partArguments(p *part, c chosen, build map[string]string) (*schema.Arguments, hcl.Diagnostics) {
+	comp, d := e.t.componentOf(p)
+	if d != nil {
+		return nil, hcl.Diagnostics{d}
+	}
+	s, err := e.t.schemaOf(comp)
+	if err != nil {
+		return nil, hcl.Diagnostics{failureAt(p.typeAt, p.kind+" "+p.typ+" is broken", "%s.", err)}
+	}
+	ctx := e.root().NewChild()
+	ctx.Variables = map[string]cty.Value{
+		"source": cty.ObjectVal(map[string]cty.Value{
+			"type": cty.StringVal(c.use.source.typ),
+			"name": cty.StringVal(c.use.name),
+		}),
+		"build": buildObject(c.use.source.typ, build),
+	}
+	site := c.name + "." + p.kind + "." + place(p)
+	args, diags := s.Decode(dynblock.Expand(p.body, ctx), e.reading(ctx, site))
+	args.Range = p.at
+	if p.override != cty.NilVal {
+		diags = append(diags, e.override(args, p, c.use)...)
+	}
+	render := e.render(site, e.context(c.use, orEmpty(build)))
+	if e.t.legacy && build == nil {
+		known := render
+		render = func(arg, s string) (string, error) {
+			if callsBuild.MatchString(s) {
+				return "", schema.ErrUnknown
+			}
+			return known(arg, s)
+		}
+	}
+	diags = append(diags, args.Render(render)...)
+	args.Secrets(e.secret)
+	diags = append(diags, args.Missing()...)
+	return args, append(diags, e.t.check(comp, args)...)
+}
+
+// callsBuild finds {{build `ID`}} in a legacy template.
+var callsBuild = regexp.MustCompile("{{[^}]*\\bbuild\\s+[`\"]")
+
+func orEmpty(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+func place(p *part) string {
+	return string(rune('0'+p.index[0]+1)) + "." + string(rune('0'+p.index[1]))
+}
+
+// override applies what the block says about one source.
+func (e *evaluation) override(args *schema.Arguments, p *part, u use) hcl.Diagnostics {
+	obj, marks := p.override.Unmark()
+	ty := obj.Type()
+	if obj.IsNull() || !obj.IsKnown() {
+		return nil
+	}
+	if !ty.IsObjectType() && !ty.IsMapType() {
+		return hcl.Diagnostics{failureAt(p.overrideAt, "provisioner's override block must be an HCL object",
+			"An override is an object whose keys are the names of sources: { NAME = { argument = value } }.")}
+	}
+	byName := obj.AsValueMap()
+	for _, name := range []string{u.name, u.source.name} {
+		if v, ok := byName[name]; ok {
+			return args.Override(v.WithMarks(marks), p.overrideAt, e.t.legacy)
+		}
+	}
+	return nil
+}
+
+// standard are the members of build that every machine has.
+var standard = []string{
+	"name", "ID", "Host", "Port", "User", "Password", "ConnType", "PackerRunUUID",
+	"PackerHTTPIP", "PackerHTTPPort", "PackerHTTPAddr", "SSHPublicKey", "SSHPrivateKey", "WinRMPassword",
+	"SSHPrivateKeyFile", "SSHAgentAuth",
+}
+
+// generated are those that builders add, by the beginning of their type.
+var generated = map[string][]string{
+	"amazon-": {
+		"BuildRegion", "SourceAMI", "SourceAMIName", "SourceAMICreationDate",
+		"SourceAMIOwner", "SourceAMIOwnerName", "Device", "MountPath",
+	},
+	"null": {},
+	"file": {},
+}
+
+// buildObject is what expressions see as build. While nothing is known of the
+// machine, it has the members that there will be, unknown. Which ones that are
+// is not known of every builder: then any name will do.
+func buildObject(typ string, known map[string]string) cty.Value {
+	obj := map[string]cty.Value{}
+	if known != nil {
+		for _, name := range standard {
+			obj[name] = cty.StringVal("")
+		}
+		for name, s := range known {
+			obj[name] = cty.StringVal(s)
+		}
+		return cty.ObjectVal(obj)
+	}
+	for prefix, more := range generated {
+		if strings.HasPrefix(typ, prefix) {
+			for _, name := range append(append([]string{}, standard...), more...) {
+				obj[name] = cty.UnknownVal(cty.String)
+			}
+			return cty.ObjectVal(obj)
+		}
+	}
+	return cty.DynamicVal
+}
+
+// settled returns the settings of arguments that must all be known by now.
+func settled(args *schema.Arguments) ([]byte, hcl.Diagnostics) {
+	settings, unknown, err := args.JSON()
+	if err == nil && len(unknown) > 0 {
+		err = errors.New("these arguments are still not known: " + strings.Join(unknown, ", "))
+	}
+	if err != nil {
+		return nil, hcl.Diagnostics{failureAt(args.Range, "Settings cannot be evaluated", "%s.", err)}
+	}
+	return settings, nil
+}

@@ -1,0 +1,127 @@
+package template
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/bakehouse-farm/bakehouse/template/schema"
+)
+
+// WriteDiagnostics writes diagnostics with file, line and the source lines they
+// are about, each once. A width of 0 means that lines are not wrapped. Values
+// that are sensitive are not shown.
+func WriteDiagnostics(w io.Writer, diags hcl.Diagnostics, t *Template, color bool, width int) {
+	var files map[string]*hcl.File
+	if t != nil {
+		files = t.parsed
+	}
+	out := hcl.NewDiagnosticTextWriter(w, files, uint(max(width, 0)), color)
+	for _, d := range diags {
+		if err := out.WriteDiagnostic(d); err != nil {
+			return // the reader has gone: there is nobody to tell
+		}
+	}
+}
+
+// polish makes diagnostics fit to be shown: each once, with a hint where a name
+// is misspelt, and without secrets.
+func (e *evaluation) polish(diags hcl.Diagnostics) hcl.Diagnostics {
+	var out hcl.Diagnostics
+	seen := map[string]bool{}
+	for _, d := range diags {
+		d = e.hint(d)
+		at := ""
+		if d.Subject != nil {
+			at = d.Subject.String()
+		}
+		key := fmt.Sprint(d.Severity, d.Summary, "\x00", d.Detail, "\x00", at)
+		if !seen[key] {
+			seen[key] = true
+			out = append(out, d)
+		}
+	}
+	return scrub(out, e.secrets)
+}
+
+// hint names what a reference to something that is not there was meant to be.
+func (e *evaluation) hint(d *hcl.Diagnostic) *hcl.Diagnostic {
+	if d.Summary != "Unsupported attribute" || d.Expression == nil {
+		return d
+	}
+	x, ok := d.Expression.(*hclsyntax.ScopeTraversalExpr)
+	if !ok {
+		return d
+	}
+	name, ok := attrStep(x.Traversal, 1)
+	if !ok {
+		return d
+	}
+	var what string
+	var have []string
+	switch x.Traversal.RootName() {
+	case "var":
+		what = "variable"
+		for _, v := range e.t.variables {
+			have = append(have, v.name)
+		}
+	case "local":
+		what = "local"
+		for _, l := range e.t.locals {
+			have = append(have, l.name)
+		}
+	case "data":
+		what = "data source"
+		second, _ := attrStep(x.Traversal, 2)
+		name += "." + second
+		for _, c := range e.t.data {
+			have = append(have, c.ref())
+		}
+	default:
+		return d
+	}
+	for _, h := range have {
+		if h == name {
+			return d // it is there; what is missing is something within it
+		}
+	}
+	better := *d
+	better.Detail = fmt.Sprintf("There is no %s named %q in the template.", what, name)
+	if near := schema.Nearest(name, have); near != "" {
+		better.Detail += fmt.Sprintf(" Did you mean %q?", near)
+	}
+	return &better
+}
+
+// secretsOf are the sensitive strings in values.
+func secretsOf(values map[string]cty.Value) map[string]bool {
+	secrets := map[string]bool{}
+	for _, v := range values {
+		schema.Strings(v, func(s string, marked bool) {
+			if marked {
+				secrets[s] = true
+			}
+		})
+	}
+	return secrets
+}
+
+// scrub takes secrets out of the words of diagnostics: a function may have
+// quoted its argument. Short ones stay, since they would be found everywhere.
+func scrub(diags hcl.Diagnostics, secrets map[string]bool) hcl.Diagnostics {
+	for i, d := range diags {
+		clean := *d
+		for s := range secrets {
+			if len(s) >= 4 {
+				clean.Summary = strings.ReplaceAll(clean.Summary, s, "<sensitive>")
+				clean.Detail = strings.ReplaceAll(clean.Detail, s, "<sensitive>")
+			}
+		}
+		diags[i] = &clean
+	}
+	return diags
+}

@@ -1,0 +1,155 @@
+package template
+
+import (
+	"context"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/function"
+
+	fn "github.com/bakehouse-farm/bakehouse/template/function"
+	"github.com/bakehouse-farm/bakehouse/template/interpolate"
+	"github.com/bakehouse-farm/bakehouse/template/schema"
+)
+
+// An evaluation is a template with values: what its expressions mean.
+type evaluation struct {
+	t     *Template
+	scope Scope
+	// ctx is set when data sources are really read; nil when what they say stays
+	// unknown.
+	ctx context.Context
+	// secrets are the sensitive strings that have been seen so far.
+	secrets map[string]bool
+	// reads is told the names of local files that functions read; may be nil.
+	reads func(name string)
+
+	env  fn.Env
+	base *hcl.EvalContext // made by root, when locals and data are evaluated
+	all  map[string]function.Function
+	// user are the variables of a legacy template, rendered.
+	user map[string]string
+}
+
+// evaluation begins one with the values of the variables. A variable whose
+// value could not be found out is unknown, so that only its own error is shown.
+func (t *Template) evaluation(v Values, pin Pinned) *evaluation {
+	vars := make(map[string]cty.Value, len(t.variables))
+	for _, decl := range t.variables {
+		value, ok := v.vars[decl.name]
+		if !ok {
+			value = cty.DynamicVal
+			if decl.typ != cty.NilType {
+				value = cty.UnknownVal(decl.typ)
+			}
+		}
+		vars[decl.name] = value
+	}
+	return t.resume(Scope{vars: vars, env: v.env, pin: pin, locals: map[string]cty.Value{}, data: map[string]cty.Value{}})
+}
+
+// resume begins an evaluation with a scope that is complete already.
+func (t *Template) resume(s Scope) *evaluation {
+	e := &evaluation{t: t, scope: s, secrets: map[string]bool{}}
+	for _, v := range s.vars {
+		e.notice(v)
+	}
+	e.env = fn.Env{
+		Files: t.files, Base: t.base, Time: s.pin.Time, Seed: s.pin.Seed,
+		Reads: func(name string) {
+			if e.reads != nil {
+				e.reads(name)
+			}
+		},
+		Marked: e.notice,
+	}
+	e.all = fn.All(e.env)
+	return e
+}
+
+// notice remembers the sensitive strings in v.
+func (e *evaluation) notice(v cty.Value) {
+	schema.Strings(v, func(s string, marked bool) {
+		if marked && s != "" {
+			e.secrets[s] = true
+		}
+	})
+}
+
+// roots are the variables that every expression sees besides locals and data.
+func (e *evaluation) roots() map[string]cty.Value {
+	return map[string]cty.Value{
+		"var": cty.ObjectVal(e.scope.vars),
+		"path": cty.ObjectVal(map[string]cty.Value{
+			"cwd":  cty.StringVal(e.t.files.Cwd),
+			"root": cty.StringVal(e.t.base),
+		}),
+		"packer": cty.ObjectVal(map[string]cty.Value{
+			"version": cty.StringVal(e.scope.pin.version()),
+			// Without HCP Packer there is neither.
+			"iterationID":        cty.StringVal(""),
+			"versionFingerprint": cty.StringVal(""),
+		}),
+	}
+}
+
+// root is the context of everything that may see all locals and data.
+func (e *evaluation) root() *hcl.EvalContext {
+	if e.base == nil {
+		vars := e.roots()
+		vars["local"] = cty.ObjectVal(e.scope.locals)
+		vars["data"] = e.dataObject(func(string) bool { return true })
+		e.base = &hcl.EvalContext{Variables: vars, Functions: e.all}
+	}
+	return e.base
+}
+
+// dataObject is the data sources that want names, as expressions see them.
+func (e *evaluation) dataObject(want func(ref string) bool) cty.Value {
+	types := map[string]map[string]cty.Value{}
+	for _, d := range e.t.data {
+		v, ok := e.scope.data[d.ref()]
+		if !ok || !want(d.ref()) {
+			continue
+		}
+		if types[d.typ] == nil {
+			types[d.typ] = map[string]cty.Value{}
+		}
+		types[d.typ][d.name] = v
+	}
+	obj := map[string]cty.Value{}
+	for typ, names := range types {
+		obj[typ] = cty.ObjectVal(names)
+	}
+	return cty.ObjectVal(obj)
+}
+
+// at is ctx for the expression at a site: random values differ between sites.
+func (e *evaluation) at(ctx *hcl.EvalContext, site string) *hcl.EvalContext {
+	child := ctx.NewChild()
+	child.Functions = e.env.Random(site)
+	return child
+}
+
+// reading reads a component's block whose expressions see ctx.
+func (e *evaluation) reading(ctx *hcl.EvalContext, site string) schema.Reading {
+	return schema.Reading{
+		Context: func(arg string) *hcl.EvalContext { return e.at(ctx, site+"."+arg) },
+		Weak:    e.t.legacy,
+	}
+}
+
+// render returns what renders the {{ }} in the strings of a block.
+func (e *evaluation) render(site string, c interpolate.Context) func(arg, s string) (string, error) {
+	c.Time = e.scope.pin.Time
+	c.Version = e.scope.pin.version()
+	c.Dir = e.t.files.Cwd
+	c.User = e.user
+	if e.t.legacy {
+		c.TemplateDir = e.t.files.Abs(e.t.base)
+	}
+	return func(arg, s string) (string, error) {
+		c.Seed = e.scope.pin.Seed + "\x00" + site + "." + arg
+		return interpolate.Render(s, c)
+	}
+}

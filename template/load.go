@@ -1,0 +1,155 @@
+package template
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	hcljson "github.com/hashicorp/hcl/v2/json"
+
+	"github.com/bakehouse-farm/bakehouse"
+)
+
+// Suffixes of the files that are templates and variable files.
+const (
+	nativeSuffix     = ".pkr.hcl"
+	jsonSuffix       = ".pkr.json"
+	autoNativeSuffix = ".auto.pkrvars.hcl"
+	autoJSONSuffix   = ".auto.pkrvars.json"
+)
+
+// Load parses the template at path: a folder, whose *.pkr.hcl and *.pkr.json
+// files are one template, or one file. A file of any other name is taken for a
+// legacy JSON template, as Packer does. The result is never nil: it holds what
+// could be read, also when there are errors.
+func Load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {
+	t := &Template{cat: cat, files: files, path: path, parsed: map[string]*hcl.File{}}
+	info, err := os.Stat(files.Path(path))
+	if err != nil {
+		t.base = filepath.Dir(path)
+		return t, hcl.Diagnostics{failure("Cannot read the template", "%s: %s.", path, reason(err))}
+	}
+	if !info.IsDir() {
+		t.base = filepath.Dir(path)
+		if !strings.HasSuffix(path, nativeSuffix) && !strings.HasSuffix(path, jsonSuffix) {
+			t.legacy = true
+			return t, t.loadLegacy(path)
+		}
+		body, diags := t.parse(path)
+		return t, append(diags, t.read([]hcl.Body{body})...)
+	}
+	t.folder = true
+	t.base = filepath.Clean(path)
+	names, diags := t.list(nativeSuffix, jsonSuffix)
+	if diags.HasErrors() {
+		return t, diags
+	}
+	if len(names) == 0 {
+		return t, append(diags, failure("Could not find any config file in "+path,
+			"A config file must be suffixed with %s or %s. A folder can be referenced.", nativeSuffix, jsonSuffix))
+	}
+	var bodies []hcl.Body
+	for _, name := range names {
+		body, more := t.parse(name)
+		diags = append(diags, more...)
+		bodies = append(bodies, body)
+	}
+	return t, append(diags, t.read(bodies)...)
+}
+
+// list returns the files of the template's folder that have one of the
+// suffixes, in the order of the suffixes and then of the names.
+func (t *Template) list(suffixes ...string) ([]string, hcl.Diagnostics) {
+	entries, err := os.ReadDir(t.files.Path(t.path))
+	if err != nil {
+		return nil, hcl.Diagnostics{failure("Cannot read the template's folder", "%s: %s.", t.path, reason(err))}
+	}
+	var names []string
+	for _, suffix := range suffixes {
+		var some []string
+		for _, e := range entries {
+			if !e.IsDir() && strings.HasSuffix(e.Name(), suffix) {
+				some = append(some, filepath.Join(t.path, e.Name()))
+			}
+		}
+		sort.Strings(some)
+		names = append(names, some...)
+	}
+	return names, nil
+}
+
+// parse reads one file in HCL or in HCL's JSON form. The body is never nil.
+func (t *Template) parse(name string) (hcl.Body, hcl.Diagnostics) {
+	src, err := os.ReadFile(t.files.Path(name))
+	if err != nil {
+		return hcl.EmptyBody(), hcl.Diagnostics{failure("Cannot read a file", "%s: %s.", name, reason(err))}
+	}
+	return t.parseSource(src, name)
+}
+
+func (t *Template) parseSource(src []byte, name string) (hcl.Body, hcl.Diagnostics) {
+	if d := tooDeep(src, name); d != nil {
+		t.parsed[name] = &hcl.File{Bytes: src, Body: hcl.EmptyBody()}
+		return hcl.EmptyBody(), hcl.Diagnostics{d}
+	}
+	var file *hcl.File
+	var diags hcl.Diagnostics
+	if strings.HasSuffix(name, ".json") {
+		file, diags = hcljson.Parse(src, name)
+	} else {
+		file, diags = hclsyntax.ParseConfig(src, name, hcl.InitialPos)
+	}
+	if file == nil || file.Body == nil {
+		t.parsed[name] = &hcl.File{Bytes: src, Body: hcl.EmptyBody()}
+		return hcl.EmptyBody(), diags
+	}
+	t.parsed[name] = file
+	return file.Body, diags
+}
+
+// maxDepth is how deep brackets may nest. The parsers recurse: without a limit
+// a hostile file could exhaust the stack, which Go does not let us survive.
+const maxDepth = 1000
+
+func tooDeep(src []byte, name string) *hcl.Diagnostic {
+	depth, line, start := 0, 1, 0
+	for i, c := range src {
+		switch c {
+		case '{', '[', '(':
+			if depth++; depth > maxDepth {
+				at := hcl.Pos{Line: line, Column: i - start + 1, Byte: i}
+				d := failure("Template nests too deep", "Brackets are nested more than %d deep here.", maxDepth)
+				d.Subject = &hcl.Range{Filename: name, Start: at, End: at}
+				return d
+			}
+		case '}', ']', ')':
+			depth = max(0, depth-1)
+		case '\n':
+			line, start = line+1, i+1
+		}
+	}
+	return nil
+}
+
+func failure(summary, detail string, args ...any) *hcl.Diagnostic {
+	return &hcl.Diagnostic{Severity: hcl.DiagError, Summary: summary, Detail: fmt.Sprintf(detail, args...)}
+}
+
+func failureAt(at hcl.Range, summary, detail string, args ...any) *hcl.Diagnostic {
+	d := failure(summary, detail, args...)
+	d.Subject = at.Ptr()
+	return d
+}
+
+// reason is what the system says of a file, without its path, which on an
+// agent is not the one that the user knows.
+func reason(err error) string {
+	if pe, ok := err.(*os.PathError); ok {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}

@@ -1,0 +1,175 @@
+package template
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sort"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/bakehouse-farm/bakehouse"
+)
+
+// Plan evaluates everything for real: data sources are read, and locals and
+// sources evaluated once. What it returns is frozen: the same plan is carried
+// out however often the build is interrupted. Made again from the same values
+// and the same Pinned, and with the same answers of the data sources, it is the
+// same plan.
+//
+// Failure tells from the diagnostics whether another try could succeed.
+func (t *Template) Plan(ctx context.Context, v Values, sel Selection, pin Pinned) (*Plan, hcl.Diagnostics) {
+	if pin.Time.IsZero() || pin.Seed == "" {
+		return nil, hcl.Diagnostics{failure("Plan is not pinned", "A plan needs a time and a seed.")}
+	}
+	e := t.evaluation(v, pin)
+	e.ctx = ctx
+	diags := e.valuate()
+	outlines, more := e.outlines()
+	diags = append(diags, more...)
+	list, except, more := e.choose(outlines, sel)
+	diags = append(diags, more...)
+	if len(list) == 0 && !diags.HasErrors() {
+		diags = append(diags, nothing())
+	}
+	plan := &Plan{Scope: e.scope}
+	for _, c := range list {
+		b, more := e.planBuild(c, except)
+		diags = append(diags, more...)
+		plan.Builds = append(plan.Builds, b)
+	}
+	if diags = e.polish(diags); diags.HasErrors() {
+		return nil, diags
+	}
+	for s := range e.secrets {
+		plan.Hidden = append(plan.Hidden, s)
+	}
+	sort.Strings(plan.Hidden)
+	return plan, diags
+}
+
+func (e *evaluation) planBuild(c chosen, except *matcher) (PlannedBuild, hcl.Diagnostics) {
+	b := PlannedBuild{
+		Name: c.name, Type: c.use.source.typ, Source: c.use.source.name,
+		Block: c.outline.index, Use: c.use.index,
+	}
+	args, diags := e.sourceArguments(c)
+	if args != nil && !diags.HasErrors() {
+		settings, more := settled(args)
+		diags = append(diags, more...)
+		b.Settings = settings
+	}
+	key := c.use.key(e.t.legacy)
+	for _, p := range c.outline.provisioners {
+		if p.appliesTo(key) {
+			b.Provisioners = append(b.Provisioners, p.provisioner())
+		}
+	}
+	if p := c.outline.cleanup; p != nil && p.appliesTo(key) {
+		planned := p.provisioner()
+		b.ErrorCleanup = &planned
+	}
+	for _, chain := range c.outline.chains {
+		var planned []PlannedPostProcessor
+		for _, p := range sequence(chain, key, except) {
+			planned = append(planned, PlannedPostProcessor{Index: p.index, Type: p.typ, Name: p.name, KeepInputArtifact: p.keep})
+		}
+		if planned != nil {
+			b.PostProcessors = append(b.PostProcessors, planned)
+		}
+	}
+	// What is wrong with a provisioner shall be known before a machine is started
+	// for it; and what it makes of secrets is secret from now on.
+	for _, p := range e.parts(c, except) {
+		_, more := e.partArguments(p, c, nil)
+		diags = append(diags, more...)
+	}
+	return b, diags
+}
+
+func (p *part) provisioner() PlannedProvisioner {
+	return PlannedProvisioner{
+		Index: p.index[0], Type: p.typ, Name: p.name,
+		PauseBefore: p.pauseBefore, Timeout: p.timeout,
+		MaxRetries: p.maxRetries, ContinueOnError: p.continueOnError,
+	}
+}
+
+// Provisioner evaluates one provisioner block when it runs: again from the
+// files, with the frozen scope and what is known of the machine by now. Members
+// of build that every builder has and that are not given are empty.
+func (t *Template) Provisioner(s Scope, b PlannedBuild, p PlannedProvisioner, build map[string]string) (json.RawMessage, hcl.Diagnostics) {
+	return t.late(s, b, build, func(o *outline) *part {
+		if p.Index == -1 {
+			return o.cleanup
+		}
+		if p.Index >= 0 && p.Index < len(o.provisioners) {
+			return o.provisioners[p.Index]
+		}
+		return nil
+	}, p.Type)
+}
+
+// PostProcessor evaluates one post-processor block when it runs, as Provisioner
+// does a provisioner.
+func (t *Template) PostProcessor(s Scope, b PlannedBuild, p PlannedPostProcessor, build map[string]string) (json.RawMessage, hcl.Diagnostics) {
+	return t.late(s, b, build, func(o *outline) *part {
+		if i, j := p.Index[0], p.Index[1]; i >= 0 && i < len(o.chains) && j >= 0 && j < len(o.chains[i]) {
+			return o.chains[i][j]
+		}
+		return nil
+	}, p.Type)
+}
+
+func (t *Template) late(s Scope, b PlannedBuild, build map[string]string, find func(*outline) *part, typ string) (json.RawMessage, hcl.Diagnostics) {
+	e := t.resume(s)
+	changed := hcl.Diagnostics{failure("The template has changed",
+		"Build %s was planned from another version of the template: %s is not where it was.", b.Name, typ)}
+	outlines, diags := e.outlines()
+	if diags.HasErrors() {
+		return nil, e.polish(diags)
+	}
+	if b.Block >= len(outlines) || b.Use >= len(outlines[b.Block].uses) {
+		return nil, changed
+	}
+	o := outlines[b.Block]
+	p := find(o)
+	if p == nil || p.typ != typ {
+		return nil, changed
+	}
+	u := o.uses[b.Use]
+	args, diags := e.partArguments(p, chosen{o, u, o.shown(u, t.legacy)}, orEmpty(build))
+	if diags.HasErrors() {
+		return nil, e.polish(diags)
+	}
+	settings, more := settled(args)
+	return settings, e.polish(append(diags, more...))
+}
+
+// Failure is the error that diagnostics amount to; nil when they hold no error.
+// It is of kind Trouble when all that failed is a data source, in a way that
+// another try could mend, and otherwise of the kind that is final.
+func Failure(diags hcl.Diagnostics) error {
+	if !diags.HasErrors() {
+		return nil
+	}
+	kind := bakehouse.Trouble
+	var first *hcl.Diagnostic
+	for _, d := range diags {
+		if d.Severity != hcl.DiagError {
+			continue
+		}
+		cause, ok := d.Extra.(error)
+		if !ok {
+			return bakehouse.Errorf(bakehouse.Invalid, "%w", d)
+		}
+		if first == nil {
+			first = d
+		}
+		if k := bakehouse.KindOf(cause); k.Final() {
+			kind = k
+		}
+	}
+	cause, _ := first.Extra.(error)
+	return bakehouse.Errorf(kind, "%w", errors.Join(first, cause))
+}

@@ -1,0 +1,99 @@
+package template
+
+import (
+	"encoding/json"
+
+	"github.com/zclconf/go-cty/cty"
+)
+
+// Values are the evaluated variables of a template. The zero value has none.
+// It marshals to JSON and back without loss, types and sensitive marks
+// included; the JSON holds secrets.
+type Values struct {
+	vars map[string]cty.Value
+	// env are the environment variables that a legacy template's variables read.
+	env map[string]string
+}
+
+type valuesJSON struct {
+	Vars map[string]frozen `json:"vars"`
+	Env  map[string]string `json:"env,omitempty"`
+}
+
+// MarshalJSON writes what UnmarshalJSON reads.
+func (v Values) MarshalJSON() ([]byte, error) {
+	vars, err := freezeAll(v.vars)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(valuesJSON{vars, v.env})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (v *Values) UnmarshalJSON(b []byte) error {
+	var in valuesJSON
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	vars, err := thawAll(in.Vars)
+	if err != nil {
+		return err
+	}
+	*v = Values{vars, in.Env}
+	return nil
+}
+
+// A Scope holds what later expressions may see: the evaluated variables, locals
+// and data, and what was pinned. It marshals as Values does.
+type Scope struct {
+	vars, locals map[string]cty.Value
+	// data by "type.name"
+	data map[string]cty.Value
+	env  map[string]string
+	pin  Pinned
+}
+
+type scopeJSON struct {
+	Vars   map[string]frozen `json:"vars"`
+	Locals map[string]frozen `json:"locals"`
+	Data   map[string]frozen `json:"data"`
+	Env    map[string]string `json:"env,omitempty"`
+	Pinned Pinned            `json:"pinned"`
+}
+
+// MarshalJSON writes what UnmarshalJSON reads.
+func (s Scope) MarshalJSON() ([]byte, error) {
+	out := scopeJSON{Env: s.env, Pinned: s.pin}
+	var err error
+	if out.Vars, err = freezeAll(s.vars); err != nil {
+		return nil, err
+	}
+	if out.Locals, err = freezeAll(s.locals); err != nil {
+		return nil, err
+	}
+	if out.Data, err = freezeAll(s.data); err != nil {
+		return nil, err
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (s *Scope) UnmarshalJSON(b []byte) error {
+	var in scopeJSON
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	out := Scope{env: in.Env, pin: in.Pinned}
+	var err error
+	if out.vars, err = thawAll(in.Vars); err != nil {
+		return err
+	}
+	if out.locals, err = thawAll(in.Locals); err != nil {
+		return err
+	}
+	if out.data, err = thawAll(in.Data); err != nil {
+		return err
+	}
+	*s = out
+	return nil
+}
