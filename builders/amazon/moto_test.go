@@ -1,0 +1,223 @@
+package amazon_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/builders/amazon"
+	"github.com/bakehouse-farm/bakehouse/builders/builderstest"
+)
+
+var regions = []string{"eu-west-1", "us-east-1", "us-west-2"}
+
+// startMoto starts moto, which knows EC2 from others than us, and returns its
+// URL. It is where `make deps` puts it, or where MOTO_SERVER says.
+func startMoto(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("moto takes seconds to start")
+	}
+	server := os.Getenv("MOTO_SERVER")
+	if server == "" {
+		server = filepath.Join("..", "..", ".cache", "moto", "bin", "moto_server")
+	}
+	if _, err := os.Stat(server); err != nil {
+		t.Skipf("moto is not installed (make deps installs it): %v", err)
+	}
+	port := freePort(t)
+	log, err := os.Create(filepath.Join(t.TempDir(), "moto.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(server, "-H", "127.0.0.1", "-p", fmt.Sprint(port))
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { cmd.Wait(); close(done) }()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-done
+		log.Close()
+		if t.Failed() {
+			if text, err := os.ReadFile(log.Name()); err == nil {
+				t.Logf("moto said, at last:\n%s", text[max(0, len(text)-4000):])
+			}
+		}
+	})
+	url := fmt.Sprintf("http://127.0.0.1:%d", port)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		if resp, err := http.Get(url + "/moto-api/"); err == nil {
+			resp.Body.Close()
+			return url
+		}
+		select {
+		case <-done:
+			t.Fatalf("moto has ended: %v", cmd.ProcessState)
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("moto does not answer")
+		}
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// endpoint points the SDK at url for all services.
+func endpoint(url string) amazon.Config {
+	return amazon.Config{
+		Options: []func(*aws.Config){func(c *aws.Config) { c.BaseEndpoint = aws.String(url) }},
+		Getenv:  func(string) string { return "" },
+	}
+}
+
+// client returns an EC2 client of the test's own.
+func client(t *testing.T, url, region string) *ec2.Client {
+	t.Helper()
+	cfg, err := config.LoadDefaultConfig(context.Background(),
+		config.WithRegion(region), config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider("test", "test", "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.BaseEndpoint = aws.String(url)
+	return ec2.NewFromConfig(cfg)
+}
+
+// left lists what carries the build's tag in all regions.
+func left(t *testing.T, url string) func(context.Context, bakehouse.BuildID) ([]builderstest.Thing, error) {
+	clients := map[string]*ec2.Client{}
+	for _, r := range regions {
+		clients[r] = client(t, url, r)
+	}
+	return func(ctx context.Context, id bakehouse.BuildID) ([]builderstest.Thing, error) {
+		var out []builderstest.Thing
+		by := []types.Filter{{Name: aws.String("tag:" + bakehouse.TagBuild), Values: []string{string(id)}}}
+		for region, c := range clients {
+			add := func(kind string, id *string) {
+				out = append(out, builderstest.Thing{Region: region, Kind: kind, ID: aws.ToString(id)})
+			}
+			if err := list(ctx, c, by, add); err != nil {
+				return nil, fmt.Errorf("list what is left in %s: %w", region, err)
+			}
+		}
+		return out, nil
+	}
+}
+
+func list(ctx context.Context, c *ec2.Client, by []types.Filter, add func(string, *string)) error {
+	instances, err := c.DescribeInstances(ctx, &ec2.DescribeInstancesInput{Filters: by})
+	if err != nil {
+		return err
+	}
+	for _, r := range instances.Reservations {
+		for _, i := range r.Instances {
+			if i.State.Name != types.InstanceStateNameTerminated {
+				add("instance", i.InstanceId)
+			}
+		}
+	}
+	images, err := c.DescribeImages(ctx, &ec2.DescribeImagesInput{Owners: []string{"self"}, Filters: by})
+	if err != nil {
+		return err
+	}
+	for _, i := range images.Images {
+		add("image", i.ImageId)
+	}
+	snaps, err := c.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{OwnerIds: []string{"self"}, Filters: by})
+	if err != nil {
+		return err
+	}
+	for _, s := range snaps.Snapshots {
+		add("snapshot", s.SnapshotId)
+	}
+	volumes, err := c.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{Filters: by})
+	if err != nil {
+		return err
+	}
+	for _, v := range volumes.Volumes {
+		add("volume", v.VolumeId)
+	}
+	groups, err := c.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{Filters: by})
+	if err != nil {
+		return err
+	}
+	for _, g := range groups.SecurityGroups {
+		add("security group", g.GroupId)
+	}
+	keys, err := c.DescribeKeyPairs(ctx, &ec2.DescribeKeyPairsInput{Filters: by})
+	if err != nil {
+		return err
+	}
+	for _, k := range keys.KeyPairs {
+		add("key pair", k.KeyName)
+	}
+	return nil
+}
+
+// The suite against moto. What moto lacks it cannot witness: deprecation,
+// deregistration protection, fast launch.
+func TestMoto(t *testing.T) {
+	url := startMoto(t)
+	images, err := client(t, url, "us-east-1").DescribeImages(t.Context(), &ec2.DescribeImagesInput{
+		Filters: []types.Filter{{Name: aws.String("root-device-type"), Values: []string{"ebs"}}},
+	})
+	if err != nil || len(images.Images) == 0 {
+		t.Fatalf("moto has no image to start from: %v", err)
+	}
+	source := aws.ToString(images.Images[0].ImageId)
+	settings := func(name string) map[string]any {
+		return map[string]any{
+			"access_key": "test", "secret_key": "test", "region": "us-east-1",
+			"ami_name": name, "source_ami": source, "instance_type": "t3.micro", "ssh_username": "admin",
+			"ami_regions":     []string{"us-west-2", "eu-west-1", "us-west-2"},
+			"tags":            map[string]string{"from": "{{ .SourceAMI }}"},
+			"snapshot_tags":   map[string]string{"kind": "snapshot"},
+			"run_tags":        map[string]string{"purpose": "suite"},
+			"ami_description": "made from {{ .SourceAMI }}",
+			"ami_users":       []string{"123456789012"},
+		}
+	}
+	t.Run("plain", func(t *testing.T) {
+		builderstest.Run(t, builderstest.Subject{
+			Agent:    func(*testing.T) builderstest.Platform { return amazon.NewEBS(endpoint(url)) },
+			Settings: settings,
+			Left:     left(t, url),
+		})
+	})
+	t.Run("encrypted", func(t *testing.T) {
+		builderstest.Run(t, builderstest.Subject{
+			Agent: func(*testing.T) builderstest.Platform { return amazon.NewEBS(endpoint(url)) },
+			Settings: func(name string) map[string]any {
+				s := settings(name)
+				s["encrypt_boot"] = true
+				s["ami_regions"] = []string{"us-west-2"}
+				return s
+			},
+			Left: left(t, url),
+		})
+	})
+}
