@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base32"
 	"errors"
@@ -36,18 +37,19 @@ var (
 // own: one that fails does not disturb the others.
 func Submission(ctx workflow.Context, s bakehouse.Submission) (bakehouse.Results, error) {
 	info := workflow.GetInfo(ctx)
+	run := cmp.Or(info.FirstRunID, info.WorkflowExecution.RunID) // the test environment knows no first run
 	request := BuildRequest{
 		Build: bakehouse.Build{
 			ID: bakehouse.BuildID(info.WorkflowExecution.ID), Name: s.Title,
 			Submission: info.WorkflowExecution.ID,
-			RunUUID:    uuid(info.FirstRunID),
+			RunUUID:    uuid(run),
 			Started:    workflow.Now(ctx).UTC(),
 			ExpiresAt:  workflow.Now(ctx).UTC().Add(keepLeftovers),
 			Force:      s.Force,
 		},
 		Plan: activities.PlanRef{
 			Files: activities.FilesRef{Bundle: s.Bundle, Template: s.Template, Cwd: s.Cwd, Home: s.Home},
-			Trace: activities.Trace{Parent: s.TraceParent, Run: info.FirstRunID},
+			Trace: activities.Trace{Parent: s.TraceParent, Run: run},
 		},
 		OnError: s.OnError,
 	}
@@ -70,7 +72,7 @@ func Submission(ctx workflow.Context, s bakehouse.Submission) (bakehouse.Results
 		r := request
 		r.Outline, r.Plan.Index = outline, i
 		r.Build.Name, r.Build.Type, r.Build.Source = outline.Name, outline.Type, outline.Source
-		r.Build.ID = buildID(info.FirstRunID, outline.Source, i)
+		r.Build.ID = buildID(run, outline.Source, i)
 		results.Builds[i] = bakehouse.Result{Build: r.Build, Cancelled: true, Error: "build was cancelled before it began"}
 		wg.Add(1)
 		workflow.Go(ctx, func(ctx workflow.Context) {

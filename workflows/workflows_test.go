@@ -246,6 +246,9 @@ func TestLeftoversAreReported(t *testing.T) {
 	o := newOven()
 	o.before = on("release", 1, bakehouse.Errorf(bakehouse.Denied, "may not delete"))
 	results, err := newBakery(t, o, plain).bake(t)
+	if len(results.Builds) != 1 {
+		t.Fatalf("no result: %v", err)
+	}
 	if err != nil || results.Builds[0].Error != "" {
 		t.Errorf("submission %v, build %q: the image was made", err, results.Builds[0].Error)
 	}
