@@ -32,7 +32,7 @@ type loaded struct {
 // plan is a plan as the steps need it.
 type plan struct {
 	*template.Plan
-	mask func(string) string
+	secrets *secret.Masker
 }
 
 // Plan evaluates the template, once for all that follows.
@@ -144,20 +144,21 @@ func (a *Activities) plan(ctx context.Context, digest string) (*plan, error) {
 		if err := json.Unmarshal(raw, p); err != nil {
 			return nil, bakehouse.Errorf(bakehouse.Invalid, "read plan: %w", err)
 		}
-		return &plan{Plan: p, mask: secret.NewMasker(p.Secrets()).Mask}, nil
+		return &plan{Plan: p, secrets: secret.NewMasker(p.Secrets())}, nil
 	})
 }
 
-// mask returns what keeps the secrets of a plan out of its log.
-func (a *Activities) mask(ctx context.Context, digest string) (func(string) string, error) {
+// masker returns what keeps the secrets of a plan out of its log. While the
+// plan is being made there is none: what that says holds no values.
+func (a *Activities) masker(ctx context.Context, digest string) (*secret.Masker, error) {
 	if digest == "" {
-		return nil, nil // the plan is being made: what it says holds no values
+		return nil, nil
 	}
 	p, err := a.plan(ctx, digest)
 	if err != nil {
 		return nil, err
 	}
-	return p.mask, nil
+	return p.secrets, nil
 }
 
 // build returns the build of a step with its settings, and its builder.
