@@ -192,3 +192,19 @@ func (t *Tx) fail(err error) {
 		t.err = err
 	}
 }
+
+// Holder returns the pid of the process that has the state below dir, or the
+// empty string when none has. It leaves nothing behind.
+func Holder(dir string) string {
+	path := filepath.Join(dir, "lock")
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); !errors.Is(err, syscall.EWOULDBLOCK) {
+		return ""
+	}
+	b, _ := os.ReadFile(path)
+	return strings.TrimSpace(string(b))
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/bakehouse-farm/bakehouse/localcloud"
+	"github.com/bakehouse-farm/bakehouse/localcloud/control"
+	"github.com/bakehouse-farm/bakehouse/localcloud/sandbox"
+	"github.com/bakehouse-farm/bakehouse/localcloud/state"
+)
+
+func serve(ctx context.Context, args []string, _ io.Reader, out, errw io.Writer) (err error) {
+	f, dir := flags("serve", "", errw)
+	listen := f.String("listen", "127.0.0.1:4566", "`address` to answer at")
+	delays := f.Float64("delays", 0, "how long things take, between 0 (as fast as they are) and 1 (as on AWS)")
+	account := f.String("account", "", "account that everything belongs to (default 123456789012)")
+	stop := f.Bool("stop-instances", false, "stop all instances at the end; without it they run on")
+	verbose := f.Bool("v", false, "log every request that was refused")
+	if _, err := parse(f, args, 0); err != nil {
+		return err
+	}
+	level := slog.LevelWarn
+	if *verbose {
+		level = slog.LevelInfo
+	}
+	log := slog.New(slog.NewTextHandler(errw, &slog.HandlerOptions{Level: level}))
+	if pid := state.Holder(*dir); pid != "" {
+		return fmt.Errorf("state folder %s is in use by another localcloud (pid %s): use that one, stop it, or choose another folder with -state", *dir, pid)
+	}
+	l, err := net.Listen("tcp", *listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: another localcloud may be there, `ss -ltnp` tells; choose another address with -listen", err)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: choose another address with -listen", err)
+	}
+	defer l.Close()
+	host, err := sandbox.New(ctx, sandbox.Config{Dir: filepath.Join(*dir, "sandbox"), Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, host.Close()) }()
+	cloud, err := localcloud.New(localcloud.Config{Dir: *dir, Host: host, Delays: *delays, Account: *account, Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cloud.Close()) }()
+	admin, err := control.Listen(*dir)
+	if err != nil {
+		return err
+	}
+	errs := make(chan error, 2)
+	var servers []*http.Server
+	start := func(l net.Listener, h http.Handler) {
+		s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+		servers = append(servers, s)
+		go func() { errs <- s.Serve(l) }()
+	}
+	start(admin, control.Handler(cloud, log))
+	start(l, cloud)
+	fmt.Fprintf(out, "localcloud is listening on http://%s\n", l.Addr())
+	select {
+	case <-ctx.Done():
+	case err = <-errs:
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	for _, s := range servers {
+		if s.Shutdown(grace) != nil {
+			_ = s.Close() // what is still under way had its time
+		}
+	}
+	if *stop {
+		long, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		err = errors.Join(err, cloud.Stop(long))
+	}
+	return err
+}
