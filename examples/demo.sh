@@ -18,7 +18,8 @@ ami=$(sed -n 's/.*"artifact_id": ".*us-west-2:\(ami-[0-9a-f]*\).*/\1/p' examples
 echo
 echo "The manifest is examples/web/packer-manifest.json."
 echo "Launching an instance from the copy in us-west-2, $ami, and looking inside over SSH:"
-page=$(bin/submit local run -region us-west-2 "$ami" -- cat /srv/site/index.html)
+eval "$(bin/submit local env)"
+page=$(bin/localcloud run -region us-west-2 "$ami" -- cat /srv/site/index.html)
 echo "$page"
 case $page in
 *"baked in, version $version"*) echo "It is there: version $version was baked in." ;;

@@ -28,6 +28,8 @@ const usage = `Usage: localcloud COMMAND [FLAGS] [ARGUMENTS]
   rm NAME                        remove an imported image
   export AMI FILE.tar            write an image's file system as a tarball ("-" for
                                  standard output)
+  run AMI COMMAND...             launch an instance, run a command in it over SSH, and
+                                 terminate it
   shell INSTANCE [COMMAND...]    a root shell, or a command, in a running instance
   terminate                      terminate all instances
   reset                          terminate all instances and remove all images,
@@ -60,8 +62,11 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 		return 1
 	}
 	name, args := args[0], args[1:]
-	if name == "shell" {
+	switch name {
+	case "shell":
 		return shell(ctx, args, in, out, errw)
+	case "run":
+		return boot(ctx, args, in, out, errw)
 	}
 	commands := map[string]func(context.Context, []string, io.Reader, io.Writer, io.Writer) error{
 		"serve": serve, "images": images, "instances": instances, "import": importImage, "rm": remove,
