@@ -2,6 +2,7 @@ package template
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 
@@ -52,7 +53,7 @@ func (e *evaluation) sourceArguments(c chosen) (*schema.Arguments, hcl.Diagnosti
 		body = hcl.MergeBodies([]hcl.Body{body, c.use.extra})
 	}
 	// Two uses of one source are two sites: they are two builds.
-	site := "source." + c.name
+	site := c.site() + ".source"
 	args, diags := s.Decode(dynblock.Expand(body, ctx), e.reading(ctx, site))
 	args.Range = c.use.source.block
 	diags = append(diags, args.Render(e.render(site, e.context(c.use, nil)))...)
@@ -93,7 +94,7 @@ func (e *evaluation) partArguments(p *part, c chosen, build map[string]string) (
 		}),
 		"build": buildObject(c.use.source.typ, build),
 	}
-	site := c.name + "." + p.kind + "." + place(p)
+	site := fmt.Sprintf("%s.%s.%d.%d", c.site(), p.kind, p.index[0], p.index[1])
 	args, diags := s.Decode(dynblock.Expand(p.body, ctx), e.reading(ctx, site))
 	args.Range = p.at
 	if p.override != cty.NilVal {
@@ -125,8 +126,10 @@ func orEmpty(m map[string]string) map[string]string {
 	return m
 }
 
-func place(p *part) string {
-	return string(rune('0'+p.index[0]+1)) + "." + string(rune('0'+p.index[1]))
+// site tells a build from all others of the template, also from a second one
+// of the same name.
+func (c chosen) site() string {
+	return fmt.Sprintf("%d.%d.%s", c.outline.index, c.use.index, c.name)
 }
 
 // override applies what the block says about one source.

@@ -81,6 +81,13 @@ func (e *evaluation) hint(d *hcl.Diagnostic) *hcl.Diagnostic {
 		for _, c := range e.t.data {
 			have = append(have, c.ref())
 		}
+	case "build":
+		better := *d
+		better.Detail = fmt.Sprintf("No builder tells a build.%s.", name)
+		if near := schema.Nearest(name, standard); near != "" {
+			better.Detail += fmt.Sprintf(" Did you mean build.%s?", near)
+		}
+		return &better
 	default:
 		return d
 	}

@@ -28,7 +28,8 @@ type evaluation struct {
 	base *hcl.EvalContext // made by root, when locals and data are evaluated
 	all  map[string]function.Function
 	// user are the variables of a legacy template, rendered.
-	user map[string]string
+	user      map[string]string
+	userDiags hcl.Diagnostics
 }
 
 // evaluation begins one with the values of the variables. A variable whose
@@ -45,7 +46,7 @@ func (t *Template) evaluation(v Values, pin Pinned) *evaluation {
 		}
 		vars[decl.name] = value
 	}
-	return t.resume(Scope{vars: vars, env: v.env, pin: pin, locals: map[string]cty.Value{}, data: map[string]cty.Value{}})
+	return t.resume(Scope{vars: vars, env: v.env, raw: v.raw, pin: pin, locals: map[string]cty.Value{}, data: map[string]cty.Value{}})
 }
 
 // resume begins an evaluation with a scope that is complete already.
@@ -64,6 +65,9 @@ func (t *Template) resume(s Scope) *evaluation {
 		Marked: e.notice,
 	}
 	e.all = fn.All(e.env)
+	if t.legacy {
+		e.userDiags = e.renderUser()
+	}
 	return e
 }
 
@@ -149,7 +153,7 @@ func (e *evaluation) render(site string, c interpolate.Context) func(arg, s stri
 		c.TemplateDir = e.t.files.Abs(e.t.base)
 	}
 	return func(arg, s string) (string, error) {
-		c.Seed = e.scope.pin.Seed + "\x00" + site + "." + arg
+		c.Seed = e.scope.pin.Seed + "\x00{{}}" + site + "." + arg
 		return interpolate.Render(s, c)
 	}
 }

@@ -63,10 +63,11 @@ type ebs struct {
 
 func checkEBS(s ebs, unknown map[string]bool, _ bakehouse.Files) []bakehouse.Finding {
 	var found []bakehouse.Finding
-	for name, value := range map[string]string{"ami_name": s.AMIName, "region": s.Region} {
-		if value == "" && !unknown[name] {
-			found = append(found, bakehouse.Finding{Field: name, Message: name + " must be specified"})
-		}
+	if s.AMIName == "" && !unknown["ami_name"] {
+		found = append(found, bakehouse.Finding{Field: "ami_name", Message: "ami_name must be specified"})
+	}
+	if s.Region == "" && !unknown["region"] {
+		found = append(found, bakehouse.Finding{Field: "region", Message: "region must be specified"})
 	}
 	if strings.ContainsAny(s.AMIName, ":") {
 		found = append(found, bakehouse.Finding{Field: "ami_name", Message: "AMIName should only contain certain characters", Hint: "Use clean_resource_name."})

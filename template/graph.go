@@ -50,7 +50,7 @@ func (e *evaluation) valuate() hcl.Diagnostics {
 	for _, d := range e.t.data {
 		g.visit("data." + d.ref())
 	}
-	return g.diags
+	return append(e.userDiags, g.diags...)
 }
 
 func (g *graph) visit(node string) {

@@ -10,6 +10,7 @@ import (
 	"github.com/zclconf/go-cty/cty/convert"
 
 	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/template/interpolate"
 	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
 
@@ -108,6 +109,7 @@ var chainSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{{Type: "post-p
 
 var (
 	provisionerMeta   = attributes("name", "only", "except", "override", "pause_before", "max_retries", "timeout", "continue_on_error")
+	legacyMeta        = attributes("only", "except", "override", "pause_before", "max_retries", "timeout")
 	postProcessorMeta = attributes("name", "only", "except", "keep_input_artifact")
 )
 
@@ -127,12 +129,12 @@ func (e *evaluation) outlines() ([]*outline, hcl.Diagnostics) {
 	}
 	var all []*outline
 	for i, b := range e.t.builds {
-		o := b.ready
-		if o == nil {
-			var more hcl.Diagnostics
-			o, more = e.outline(b)
-			diags = append(diags, more...)
+		read := e.outline
+		if b.legacy != nil {
+			read = e.legacyOutline
 		}
+		o, more := read(b)
+		diags = append(diags, more...)
 		o.index = i
 		all = append(all, o)
 	}
@@ -216,6 +218,12 @@ func (e *evaluation) into(a *hcl.Attribute, ctx *hcl.EvalContext, typ cty.Type, 
 		return diags
 	}
 	v, _ = v.UnmarkDeep()
+	if e.t.legacy {
+		var err error
+		if v, err = schema.EachString(v, func(s string) (string, error) { return e.render("build", interpolate.Context{})(a.Name, s) }); err != nil {
+			return append(diags, failureAt(a.Expr.Range(), "Invalid {{ }} expression", "Argument %q: %s.", a.Name, err))
+		}
+	}
 	conv, err := convert.Convert(v, typ)
 	if err != nil && e.t.legacy {
 		conv, err = schema.Loose(v, typ)
@@ -316,6 +324,9 @@ func (e *evaluation) part(b *hcl.Block, ctx *hcl.EvalContext) (*part, hcl.Diagno
 
 func (e *evaluation) partOf(p *part, ctx *hcl.EvalContext) (*part, hcl.Diagnostics) {
 	metas := provisionerMeta
+	if e.t.legacy {
+		metas = legacyMeta
+	}
 	if p.kind == "post-processor" {
 		metas = postProcessorMeta
 	}

@@ -25,6 +25,9 @@ func (t *Template) Plan(ctx context.Context, v Values, sel Selection, pin Pinned
 	e := t.evaluation(v, pin)
 	e.ctx = ctx
 	diags := e.valuate()
+	if diags.HasErrors() { // what depends on it would only repeat it
+		return nil, e.polish(diags)
+	}
 	outlines, more := e.outlines()
 	diags = append(diags, more...)
 	list, except, more := e.choose(outlines, sel)

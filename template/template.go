@@ -78,8 +78,8 @@ type local struct {
 type build struct {
 	body hcl.Body
 	at   hcl.Range
-	// ready is what a legacy template says; nil in HCL.
-	ready *outline
+	// legacy is what a legacy template says instead of a body; nil in HCL.
+	legacy *legacyBuild
 }
 
 // A Selection is what -only and -except choose. In HCL the patterns are globs

@@ -13,11 +13,14 @@ type Values struct {
 	vars map[string]cty.Value
 	// env are the environment variables that a legacy template's variables read.
 	env map[string]string
+	// raw tells which variables of a legacy template are yet to be rendered.
+	raw map[string]bool
 }
 
 type valuesJSON struct {
 	Vars map[string]frozen `json:"vars"`
 	Env  map[string]string `json:"env,omitempty"`
+	Raw  map[string]bool   `json:"raw,omitempty"`
 }
 
 // MarshalJSON writes what UnmarshalJSON reads.
@@ -26,7 +29,7 @@ func (v Values) MarshalJSON() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(valuesJSON{vars, v.env})
+	return json.Marshal(valuesJSON{vars, v.env, v.raw})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.
@@ -39,7 +42,7 @@ func (v *Values) UnmarshalJSON(b []byte) error {
 	if err != nil {
 		return err
 	}
-	*v = Values{vars, in.Env}
+	*v = Values{vars, in.Env, in.Raw}
 	return nil
 }
 
@@ -50,6 +53,7 @@ type Scope struct {
 	// data by "type.name"
 	data map[string]cty.Value
 	env  map[string]string
+	raw  map[string]bool
 	pin  Pinned
 }
 
@@ -58,12 +62,13 @@ type scopeJSON struct {
 	Locals map[string]frozen `json:"locals"`
 	Data   map[string]frozen `json:"data"`
 	Env    map[string]string `json:"env,omitempty"`
+	Raw    map[string]bool   `json:"raw,omitempty"`
 	Pinned Pinned            `json:"pinned"`
 }
 
 // MarshalJSON writes what UnmarshalJSON reads.
 func (s Scope) MarshalJSON() ([]byte, error) {
-	out := scopeJSON{Env: s.env, Pinned: s.pin}
+	out := scopeJSON{Env: s.env, Raw: s.raw, Pinned: s.pin}
 	var err error
 	if out.Vars, err = freezeAll(s.vars); err != nil {
 		return nil, err
@@ -83,7 +88,7 @@ func (s *Scope) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &in); err != nil {
 		return err
 	}
-	out := Scope{env: in.Env, pin: in.Pinned}
+	out := Scope{env: in.Env, raw: in.Raw, pin: in.Pinned}
 	var err error
 	if out.vars, err = thawAll(in.Vars); err != nil {
 		return err
