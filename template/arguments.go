@@ -103,11 +103,11 @@ func (e *evaluation) partArguments(p *part, c chosen, build map[string]string) (
 	render := e.render(site, e.context(c.use, orEmpty(build)))
 	if e.t.legacy && build == nil {
 		known := render
-		render = func(arg, s string) (string, error) {
+		render = func(arg, s string, late bool) (string, error) {
 			if callsBuild.MatchString(s) {
 				return "", schema.ErrUnknown
 			}
-			return known(arg, s)
+			return known(arg, s, late)
 		}
 	}
 	diags = append(diags, args.Render(render)...)

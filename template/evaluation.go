@@ -52,8 +52,10 @@ func (t *Template) evaluation(v Values, pin Pinned) *evaluation {
 // resume begins an evaluation with a scope that is complete already.
 func (t *Template) resume(s Scope) *evaluation {
 	e := &evaluation{t: t, scope: s, secrets: map[string]bool{}}
-	for _, v := range s.vars {
-		e.notice(v)
+	for name, v := range s.vars {
+		if !s.raw[name] {
+			e.notice(v)
+		}
 	}
 	e.env = fn.Env{
 		Files: t.files, Base: t.base, Time: s.pin.Time, Seed: s.pin.Seed,
@@ -144,7 +146,7 @@ func (e *evaluation) reading(ctx *hcl.EvalContext, site string) schema.Reading {
 }
 
 // render returns what renders the {{ }} in the strings of a block.
-func (e *evaluation) render(site string, c interpolate.Context) func(arg, s string) (string, error) {
+func (e *evaluation) render(site string, c interpolate.Context) func(arg, s string, late bool) (string, error) {
 	c.Time = e.scope.pin.Time
 	c.Version = e.scope.pin.version()
 	c.Dir = e.t.files.Cwd
@@ -152,7 +154,10 @@ func (e *evaluation) render(site string, c interpolate.Context) func(arg, s stri
 	if e.t.legacy {
 		c.TemplateDir = e.t.files.Abs(e.t.base)
 	}
-	return func(arg, s string) (string, error) {
+	return func(arg, s string, late bool) (string, error) {
+		if late {
+			return e.insertUser(s), nil
+		}
 		c.Seed = e.scope.pin.Seed + "\x00{{}}" + site + "." + arg
 		return interpolate.Render(s, c)
 	}

@@ -33,7 +33,12 @@ type given struct {
 	// from says who: "-var", "PKR_VAR_x"; at where it stands, for files.
 	from string
 	at   *hcl.Range
+	// faulty tells that the value could not be read, which has been reported.
+	faulty bool
 }
+
+// errFaulty stands for an error that has been reported already.
+var errFaulty = &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "value could not be read"}
 
 // Variables evaluates every variable. From low to high, values come from the
 // default, the environment (PKR_VAR_name), variable files beside the template
@@ -60,9 +65,13 @@ func (t *Template) Variables(in Inputs) (Values, hcl.Diagnostics) {
 	out := Values{vars: map[string]cty.Value{}}
 	for _, v := range t.variables {
 		value, more := t.evaluateVariable(v, values[v.name], in.Environ)
-		diags = append(diags, more...)
 		if !more.HasErrors() {
 			out.vars[v.name] = value
+		}
+		for _, d := range more {
+			if d != errFaulty {
+				diags = append(diags, d)
+			}
 		}
 	}
 	return out, scrub(diags, secretsOf(out.vars))
@@ -74,11 +83,9 @@ func (t *Template) fromEnviron(environ []string, values map[string]given) hcl.Di
 		k, raw, _ := strings.Cut(kv, "=")
 		name, ok := strings.CutPrefix(k, "PKR_VAR_")
 		if v := t.variable(name); ok && v != nil {
-			value, more := literal(v, raw, k)
+			value, more := t.literal(v, raw, k)
 			diags = append(diags, more...)
-			if !more.HasErrors() {
-				values[name] = given{value: value, from: k}
-			}
+			values[name] = given{value: value, from: k, faulty: more.HasErrors()}
 		}
 	}
 	return diags
@@ -103,9 +110,7 @@ func (t *Template) fromFile(name string, warn bool, values map[string]given) hcl
 		}
 		value, more := a.Expr.Value(nil)
 		diags = append(diags, more...)
-		if !more.HasErrors() {
-			values[a.Name] = given{value: value, from: name, at: a.Range.Ptr()}
-		}
+		values[a.Name] = given{value: value, from: name, at: a.Range.Ptr(), faulty: more.HasErrors()}
 	}
 	return diags
 }
@@ -134,11 +139,9 @@ func (t *Template) fromFlags(vars []string, values map[string]given) hcl.Diagnos
 		case v == nil:
 			diags = append(diags, failure("Undefined -var variable", "%s", t.undeclared(name)))
 		default:
-			value, more := literal(v, raw, "-var "+name)
+			value, more := t.literal(v, raw, "-var "+name)
 			diags = append(diags, more...)
-			if !more.HasErrors() {
-				values[name] = given{value: value, from: "-var"}
-			}
+			values[name] = given{value: value, from: "-var", faulty: more.HasErrors()}
 		}
 	}
 	return diags
@@ -146,13 +149,16 @@ func (t *Template) fromFlags(vars []string, values map[string]given) hcl.Diagnos
 
 // literal is what raw means for a variable: itself where the variable is a
 // string or a number or says nothing, else an expression.
-func literal(v *variable, raw, from string) (cty.Value, hcl.Diagnostics) {
+func (t *Template) literal(v *variable, raw, from string) (cty.Value, hcl.Diagnostics) {
 	if v.typ == cty.NilType && v.def == nil || v.typ == cty.String || v.typ == cty.Number || v.stringDefault() {
 		return cty.StringVal(raw), nil
 	}
 	name := "<value of " + from + ">"
 	if d := tooDeep([]byte(raw), name); d != nil {
 		return cty.DynamicVal, hcl.Diagnostics{d}
+	}
+	if !v.sensitive {
+		t.parsed[name] = &hcl.File{Bytes: []byte(raw), Body: hcl.EmptyBody()}
 	}
 	expr, diags := hclsyntax.ParseExpression([]byte(raw), name, hcl.InitialPos)
 	if diags.HasErrors() {
@@ -202,6 +208,9 @@ func (t *Template) evaluateVariable(v *variable, g given, environ []string) (cty
 		if g.value == cty.NilVal {
 			g = given{value: def, from: "default", at: v.def.Range().Ptr()}
 		}
+	}
+	if g.faulty {
+		return cty.DynamicVal, append(diags, errFaulty)
 	}
 	if g.value == cty.NilVal {
 		return cty.DynamicVal, append(diags, failureAt(v.at, fmt.Sprintf("Unset variable %q", v.name),

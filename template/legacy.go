@@ -40,7 +40,9 @@ func (t *Template) loadLegacy(path string) hcl.Diagnostics {
 			var p part
 			p, more = legacyPart("provisioner", m.value)
 			p.index[0] = -1
-			b.legacy.cleanup = &p
+			if p.typ != "" {
+				b.legacy.cleanup = &p
+			}
 		case "post-processors":
 			b.legacy.chains, more = legacyChains(m.value)
 		case "min_packer_version":
@@ -155,13 +157,16 @@ func legacyParts(kind string, x hcl.Expression) ([]part, hcl.Diagnostics) {
 	for _, one := range list {
 		p, more := legacyPart(kind, one)
 		diags = append(diags, more...)
-		parts = append(parts, p)
+		if p.typ != "" {
+			parts = append(parts, p)
+		}
 	}
 	return parts, diags
 }
 
 func legacyPart(kind string, x hcl.Expression) (part, hcl.Diagnostics) {
 	p := part{kind: kind, at: x.StartRange(), typeAt: x.StartRange()}
+	such := map[string]string{"provisioner": "shell", "post-processor": "manifest"}[kind]
 	if kind == "post-processor" { // a post-processor may be no more than its type
 		if v, more := x.Value(nil); !more.HasErrors() && v.Type() == cty.String && !v.IsNull() {
 			p.typ, p.body = v.AsString(), &jsonBody{rng: x.Range()}
@@ -172,7 +177,7 @@ func legacyPart(kind string, x hcl.Expression) (part, hcl.Diagnostics) {
 	p.body = body
 	m, ok := body.take("type")
 	if !ok {
-		return p, append(diags, failureAt(body.rng, kind+" misses key 'type'", "Every %s has a type, such as \"shell\".", kind))
+		return p, append(diags, failureAt(body.rng, kind+" misses key 'type'", "Every %s has a type, such as %q.", kind, such))
 	}
 	p.typeAt = m.value.Range()
 	return p, append(diags, legacyText(m.value, func(s string) hcl.Diagnostics { p.typ = s; return nil })...)
@@ -193,7 +198,9 @@ func legacyChains(x hcl.Expression) ([][]part, hcl.Diagnostics) {
 		}
 		p, more := legacyPart("post-processor", one)
 		diags = append(diags, more...)
-		chains = append(chains, []part{p})
+		if p.typ != "" {
+			chains = append(chains, []part{p})
+		}
 	}
 	return chains, diags
 }
@@ -372,7 +379,7 @@ func (e *evaluation) renderUser() hcl.Diagnostics {
 	var diags hcl.Diagnostics
 	for _, v := range e.t.variables {
 		if _, ok := left[v.name]; ok {
-			diags = append(diags, failureAt(v.at, "Invalid value for user variable \""+v.name+"\"", "%s.", errs[v.name]))
+			diags = append(diags, failureAt(v.at, "Invalid value for user variable \""+v.name+"\"", "%s", e.whyUser(errs[v.name])))
 			c.User[v.name] = ""
 			continue
 		}

@@ -1,8 +1,10 @@
 package template
 
 import (
+	"fmt"
 	"os"
 	"regexp"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	hcljson "github.com/hashicorp/hcl/v2/json"
@@ -42,4 +44,35 @@ func looseString(v cty.Value) (string, error) {
 		return "", err
 	}
 	return s.AsString(), nil
+}
+
+var (
+	userCall   = regexp.MustCompile("\\{\\{-?\\s*user\\s+(?:`([^`]*)`|\"([^\"]*)\")\\s*-?\\}\\}")
+	undeclared = regexp.MustCompile(`user variable "([^"]*)" is not declared`)
+)
+
+// insertUser puts the values of user variables into a string whose other {{ }}
+// the component renders when it runs, and which knows no user variables then.
+func (e *evaluation) insertUser(s string) string {
+	if !e.t.legacy {
+		return s
+	}
+	return userCall.ReplaceAllStringFunc(s, func(call string) string {
+		m := userCall.FindStringSubmatch(call)
+		value, ok := e.user[m[1]+m[2]]
+		if !ok {
+			return call
+		}
+		// What the value holds is not to be rendered again.
+		return strings.ReplaceAll(value, "{{", "{{`{{`}}")
+	})
+}
+
+// whyUser says why a user variable could not be rendered.
+func (e *evaluation) whyUser(err error) string {
+	m := undeclared.FindStringSubmatch(err.Error())
+	if m != nil && e.t.variable(m[1]) != nil {
+		return fmt.Sprintf("it refers to the user variable %q, which has no value: do they refer to each other in a circle?", m[1])
+	}
+	return err.Error() + "."
 }

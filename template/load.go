@@ -27,6 +27,12 @@ const (
 // legacy JSON template, as Packer does. The result is never nil: it holds what
 // could be read, also when there are errors.
 func Load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {
+	t, diags := load(path, files, cat)
+	t.faulty = diags.HasErrors()
+	return t, diags
+}
+
+func load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {
 	t := &Template{cat: cat, files: files, path: path, parsed: map[string]*hcl.File{}}
 	info, err := os.Stat(files.Path(path))
 	if err != nil {

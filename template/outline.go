@@ -124,6 +124,9 @@ func attributes(names ...string) *hcl.BodySchema {
 // outlines reads the build blocks. A template without any is an error.
 func (e *evaluation) outlines() ([]*outline, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
+	if len(e.t.builds) == 0 && e.t.faulty {
+		return nil, nil // it may be in what could not be read
+	}
 	if len(e.t.builds) == 0 {
 		return nil, hcl.Diagnostics{failure("Missing build block", "A build block with one or more sources is required for executing a build.")}
 	}
@@ -220,7 +223,7 @@ func (e *evaluation) into(a *hcl.Attribute, ctx *hcl.EvalContext, typ cty.Type, 
 	v, _ = v.UnmarkDeep()
 	if e.t.legacy {
 		var err error
-		if v, err = schema.EachString(v, func(s string) (string, error) { return e.render("build", interpolate.Context{})(a.Name, s) }); err != nil {
+		if v, err = schema.EachString(v, func(s string) (string, error) { return e.render("build", interpolate.Context{})(a.Name, s, false) }); err != nil {
 			return append(diags, failureAt(a.Expr.Range(), "Invalid {{ }} expression", "Argument %q: %s.", a.Name, err))
 		}
 	}

@@ -45,6 +45,8 @@ type Template struct {
 	folder bool
 	// legacy tells of a JSON template of the older kind.
 	legacy bool
+	// faulty tells that Load has found errors.
+	faulty bool
 	// parsed are the files, by the names that diagnostics use.
 	parsed map[string]*hcl.File
 

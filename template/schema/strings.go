@@ -8,19 +8,17 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// Render replaces every known string of the arguments that are not rendered
-// late by what render makes of it. Marks stay. site is as in Reading.
-func (a *Arguments) Render(render func(site, s string) (string, error)) hcl.Diagnostics {
+// Render replaces every known string of the arguments by what render makes of
+// it. Marks stay. site is as in Reading; late tells that the component renders
+// the argument when it runs.
+func (a *Arguments) Render(render func(site, s string, late bool) (string, error)) hcl.Diagnostics {
 	return a.render("", render)
 }
 
-func (a *Arguments) render(site string, render func(site, s string) (string, error)) hcl.Diagnostics {
+func (a *Arguments) render(site string, render func(site, s string, late bool) (string, error)) hcl.Diagnostics {
 	var diags hcl.Diagnostics
 	for f, arg := range a.eachAttr() {
-		if f.Late {
-			continue
-		}
-		v, err := EachString(arg.value, func(s string) (string, error) { return render(site+f.Name, s) })
+		v, err := EachString(arg.value, func(s string) (string, error) { return render(site+f.Name, s, f.Late) })
 		if err != nil {
 			a.broken[f.Name] = true
 			delete(a.attrs, f.Name)
