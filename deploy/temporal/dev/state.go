@@ -17,8 +17,8 @@ import (
 
 // Files in the state folder.
 const (
-	lockName     = "lock"     // held, and holding the pid, while a server runs
-	versionName  = "version"  // which server the database belongs to
+	lockName     = "lock"    // held, and holding the pid, while a server runs
+	versionName  = "version" // which server the database belongs to
 	databaseName = "temporal.db"
 )
 
