@@ -100,7 +100,9 @@ func (c *call) standIn(owners []string, filters []filter.Filter) (*state.Image, 
 	base := c.cloud.hostBase()
 	what := "host root filesystem of this machine (" + systemName("/etc/os-release") + ")"
 	for _, b := range state.List[state.Base](c.Tx, "") {
-		if b.Imported && (filter.Match(path.Base(n.Name), b.Name) || slices.ContainsFunc(patterns, func(p string) bool { return filter.Match(p, b.Name) })) {
+		// A name may be matched without the publisher's path before it.
+		named := func(p string) bool { return filter.Match(p, b.Name) || filter.Match(path.Base(p), b.Name) }
+		if b.Imported && slices.ContainsFunc(patterns, named) {
 			base, what = b, "imported image "+b.Name
 		}
 	}
