@@ -2,6 +2,7 @@ package function
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -151,9 +152,7 @@ func (e Env) templateFile(all map[string]function.Function) function.Function {
 		for name, fn := range all {
 			m[name] = fn
 		}
-		m["templatefile"] = stringFunc("path", func(string) (string, error) {
-			return "", fmt.Errorf("cannot recursively call templatefile from inside templatefile call")
-		})
+		m["templatefile"] = failing(errors.New("cannot recursively call templatefile from inside templatefile call"))
 		return m
 	}
 	render := func(args []cty.Value) (cty.Value, error) {
