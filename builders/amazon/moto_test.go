@@ -1,4 +1,4 @@
-package amazon_test
+package amazon
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,11 +20,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/bakehouse-farm/bakehouse"
-	"github.com/bakehouse-farm/bakehouse/builders/amazon"
 	"github.com/bakehouse-farm/bakehouse/builders/builderstest"
 )
 
-var regions = []string{"eu-west-1", "us-east-1", "us-west-2"}
+var testRegions = []string{"eu-west-1", "us-east-1", "us-west-2"}
 
 // startMoto starts moto, which knows EC2 from others than us, and returns its
 // URL. It is where `make deps` puts it, or where MOTO_SERVER says.
@@ -45,6 +46,10 @@ func startMoto(t *testing.T) string {
 	}
 	cmd := exec.Command(server, "-H", "127.0.0.1", "-p", fmt.Sprint(port))
 	cmd.Stdout, cmd.Stderr = log, log
+	// It must not outlive a test that is killed. The signal is tied to the thread
+	// that starts it, so this test keeps its thread.
+	runtime.LockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -88,8 +93,8 @@ func freePort(t *testing.T) int {
 }
 
 // endpoint points the SDK at url for all services.
-func endpoint(url string) amazon.Config {
-	return amazon.Config{
+func endpoint(url string) Config {
+	return Config{
 		Options: []func(*aws.Config){func(c *aws.Config) { c.BaseEndpoint = aws.String(url) }},
 		Getenv:  func(string) string { return "" },
 	}
@@ -110,7 +115,7 @@ func client(t *testing.T, url, region string) *ec2.Client {
 // left lists what carries the build's tag in all regions.
 func left(t *testing.T, url string) func(context.Context, bakehouse.BuildID) ([]builderstest.Thing, error) {
 	clients := map[string]*ec2.Client{}
-	for _, r := range regions {
+	for _, r := range testRegions {
 		clients[r] = client(t, url, r)
 	}
 	return func(ctx context.Context, id bakehouse.BuildID) ([]builderstest.Thing, error) {
@@ -191,7 +196,7 @@ func TestMoto(t *testing.T) {
 	source := aws.ToString(images.Images[0].ImageId)
 	settings := func(name string) map[string]any {
 		return map[string]any{
-			"access_key": "test", "secret_key": "test", "region": "us-east-1",
+			"access_key": "test", "secret_key": "test", "region": "us-east-1", "max_retries": 2,
 			"ami_name": name, "source_ami": source, "instance_type": "t3.micro", "ssh_username": "admin",
 			"ami_regions":     []string{"us-west-2", "eu-west-1", "us-west-2"},
 			"tags":            map[string]string{"from": "{{ .SourceAMI }}"},
@@ -203,14 +208,14 @@ func TestMoto(t *testing.T) {
 	}
 	t.Run("plain", func(t *testing.T) {
 		builderstest.Run(t, builderstest.Subject{
-			Agent:    func(*testing.T) builderstest.Platform { return amazon.NewEBS(endpoint(url)) },
+			Agent:    func(*testing.T) builderstest.Platform { return NewEBS(endpoint(url)) },
 			Settings: settings,
 			Left:     left(t, url),
 		})
 	})
 	t.Run("encrypted", func(t *testing.T) {
 		builderstest.Run(t, builderstest.Subject{
-			Agent: func(*testing.T) builderstest.Platform { return amazon.NewEBS(endpoint(url)) },
+			Agent: func(*testing.T) builderstest.Platform { return NewEBS(endpoint(url)) },
 			Settings: func(name string) map[string]any {
 				s := settings(name)
 				s["encrypt_boot"] = true

@@ -173,6 +173,9 @@ func (s Subject) begin(t *testing.T) *life {
 		if left, err := s.Left(ctx, l.build.ID); err != nil || len(left) > 0 {
 			t.Errorf("left behind: %v, %v", left, err)
 		}
+		if t.Failed() {
+			t.Logf("the log of build %s:\n%s", l.build.ID, strings.Join(log.said, "\n"))
+		}
 	})
 	return l
 }
