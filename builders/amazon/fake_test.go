@@ -31,6 +31,7 @@ type fakeCloud struct {
 	lose    map[string]int   // action → how many answers get lost
 	fail    map[string]error // action → what it answers instead
 	regions map[string]*connection
+	blind   bool // new things are not found by tag yet
 }
 
 // A thing is any resource; fields are what filters and descriptions see.
@@ -111,7 +112,7 @@ func (f *fakeCloud) remove(region, kind, key string) bool {
 func (f *fakeCloud) find(region, kind string, filters []types.Filter) []*thing {
 	var out []*thing
 	for _, t := range f.things {
-		if t.region == region && t.kind == kind && t.matches(filters) {
+		if t.region == region && t.kind == kind && t.matches(filters, f.blind) {
 			out = append(out, t)
 		}
 	}
@@ -152,12 +153,15 @@ func (f *fakeCloud) left(_ context.Context, b bakehouse.BuildID) ([]builderstest
 	return out, nil
 }
 
-func (t *thing) matches(filters []types.Filter) bool {
+func (t *thing) matches(filters []types.Filter, hide bool) bool {
 	for _, f := range filters {
 		name, v := aws.ToString(f.Name), ""
 		switch key, isTag := strings.CutPrefix(name, "tag:"); {
 		case isTag:
 			v = t.tags[key]
+			if hide {
+				v = ""
+			}
 		case strings.HasSuffix(name, "-id") && name != "vpc-id":
 			v = t.id
 		case name == "group-name" || name == "key-name":
