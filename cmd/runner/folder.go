@@ -1,0 +1,201 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/bakehouse-farm/bakehouse/communicator/runner"
+)
+
+// A folder keeps what is known of one command. It and the folders above it, up
+// to the base, belong to this user and nobody else may write there, so what
+// has been checked stays as it is.
+type folder struct {
+	path string
+	boot bootID
+}
+
+// A state says which process supervises the command. It is on disk before the
+// command starts: a folder without it holds a command that never ran.
+type state struct {
+	Boot    bootID    `json:"boot"`
+	PID     int       `json:"pid"`   // of the supervisor
+	Start   uint64    `json:"start"` // its start time, in clock ticks since boot
+	Child   int       `json:"child,omitempty"`
+	Started time.Time `json:"started"`
+}
+
+// makeFolder makes the folder of a command, or checks the one that is there.
+func makeFolder(o order) (folder, error) {
+	for _, path := range o.paths() {
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return folder{}, err
+		}
+	}
+	return openFolder(o)
+}
+
+// openFolder finds the folder of a command. Without one the error is
+// fs.ErrNotExist.
+func openFolder(o order) (folder, error) {
+	paths := o.paths()
+	for _, path := range paths {
+		if err := ours(path); err != nil {
+			return folder{}, err
+		}
+	}
+	return folder{path: paths[len(paths)-1], boot: o.boot}, nil
+}
+
+// paths are the folders from the base down.
+func (o order) paths() []string {
+	paths := []string{o.base, filepath.Join(o.base, o.build)}
+	if o.id != "" {
+		paths = append(paths, filepath.Join(o.base, o.build, o.id))
+	}
+	return paths
+}
+
+// ours refuses what another user made or could change.
+func ours(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	sys, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a folder", path)
+	case !ok || int(sys.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to another user", path)
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%s can be written by other users", path)
+	}
+	return nil
+}
+
+func (f folder) file(name string) string { return filepath.Join(f.path, name) }
+
+// read reads a JSON file; ok is false when there is none.
+func (f folder) read(name string, into any) (ok bool, err error) {
+	file, err := os.OpenFile(f.file(name), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	if err := json.NewDecoder(file).Decode(into); err != nil {
+		return false, fmt.Errorf("read %s: %w", file.Name(), err)
+	}
+	return true, nil
+}
+
+// write replaces a JSON file. It is on disk when write returns: whoever reads
+// it after a crash finds the old one or the new one, whole.
+func (f folder) write(name string, what any) error {
+	data, err := json.Marshal(what)
+	if err != nil {
+		return err
+	}
+	tmp := f.file(name + ".tmp")
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	file, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(append(data, '\n'))
+	if err == nil {
+		err = file.Sync()
+	}
+	if err2 := file.Close(); err == nil {
+		err = err2
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, f.file(name)); err != nil {
+		return err
+	}
+	return syncDir(f.path)
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// lock takes the lock of the command. got is false when another process has it.
+func (f folder) lock() (file *os.File, got bool, err error) {
+	file, err = os.OpenFile(f.file("lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, false, err
+	}
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil {
+		return file, true, nil
+	}
+	file.Close()
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, false, nil
+	}
+	return nil, false, fmt.Errorf("lock %s: %w", file.Name(), err)
+}
+
+// status tells what is known of the command. It takes no lock, so that looking
+// never disturbs a start.
+func (f folder) status() (runner.Status, error) {
+	if s, err := f.done(); err != nil || s.State == runner.Done {
+		return s, err
+	}
+	var st state
+	ok, err := f.read("state.json", &st)
+	if err != nil || !ok {
+		return runner.Status{}, err
+	}
+	if !f.boot.same(st.Boot) {
+		return runner.Status{State: runner.Rebooted}, nil
+	}
+	if alive(st.PID, st.Start) {
+		return runner.Status{State: runner.Running}, nil
+	}
+	// It may have ended between the first look and this one.
+	if s, err := f.done(); err != nil || s.State == runner.Done {
+		return s, err
+	}
+	return runner.Status{State: runner.Lost, Trouble: f.trouble()}, nil
+}
+
+func (f folder) done() (runner.Status, error) {
+	var r runner.Result
+	ok, err := f.read("result.json", &r)
+	if err != nil || !ok {
+		return runner.Status{}, err
+	}
+	return runner.Status{State: runner.Done, Result: &r}, nil
+}
+
+// trouble is the end of what the supervisor wrote before it died, if anything.
+func (f folder) trouble() string {
+	data, err := os.ReadFile(f.file("trouble"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data[max(0, len(data)-2000):]))
+}

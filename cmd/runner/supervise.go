@@ -1,0 +1,261 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/bakehouse-farm/bakehouse/communicator/runner"
+)
+
+// supervise runs the command, to its end. It outlives whoever asked for it:
+// it has a session of its own and takes no notice of SIGHUP and SIGPIPE.
+func supervise(args []string, ready *os.File) error {
+	if len(args) != 3 {
+		return errors.New("supervise is not for people")
+	}
+	f, cwd := folder{path: args[0]}, args[1]
+	if err := json.Unmarshal([]byte(args[2]), &f.boot); err != nil {
+		return err
+	}
+	// Caught, not ignored: what is ignored stays ignored in the command, and
+	// shells rely on SIGPIPE.
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGINT, syscall.SIGQUIT,
+		syscall.SIGTERM, syscall.SIGUSR1)
+	// Orphans of the command come to us, so that stop finds all of them. Those
+	// that outlive a normal end go to init when we leave, as daemons should.
+	const prSetChildSubreaper = 36
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); errno != 0 {
+		return fmt.Errorf("become the subreaper: %w", errno)
+	}
+	var spec runner.Spec
+	if err := json.NewDecoder(os.NewFile(specFD, "spec")).Decode(&spec); err != nil {
+		return fmt.Errorf("read the spec: %w", err)
+	}
+	_ = syscall.Close(specFD)
+	self, ok := readProcess(os.Getpid())
+	if !ok {
+		return errors.New("cannot read /proc")
+	}
+	st := state{Boot: f.boot, PID: self.pid, Start: self.start, Started: time.Now()}
+	if err := f.write("state.json", st); err != nil {
+		return err
+	}
+	c, err := launchCommand(f, cwd, spec)
+	if err != nil {
+		return c.fail(f, st, ready, err)
+	}
+	ended := make(chan syscall.WaitStatus, 1)
+	go reap(c.pid, ended)
+	// Only for stop, should we die: then it ends the session of the command.
+	st.Child = c.pid
+	childKnown := f.write("state.json", st)
+	fmt.Fprintln(ready, "ok")
+	ready.Close()
+	if childKnown != nil {
+		fmt.Fprintln(os.Stderr, "runner:", childKnown)
+	}
+	r, ok := c.await(spec, signals, ended)
+	if !ok {
+		return nil
+	}
+	r.Started = st.Started
+	return c.finish(f, r)
+}
+
+// A command is the process that the spec asks for.
+type command struct {
+	pid int
+	log *os.File
+	pty *terminal // nil without
+}
+
+// launchCommand starts the login shell with the line, writing to the log.
+func launchCommand(f folder, cwd string, spec runner.Spec) (command, error) {
+	log, err := os.OpenFile(f.file("log"), os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return command{}, err
+	}
+	c := command{log: log}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return c, err
+	}
+	defer null.Close()
+	attr := &syscall.ProcAttr{
+		Dir: cwd, Env: environment(spec),
+		Files: []uintptr{null.Fd(), log.Fd(), log.Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	}
+	if spec.Pty {
+		t, err := openTerminal(log)
+		if err != nil {
+			return c, fmt.Errorf("open a terminal: %w", err)
+		}
+		defer t.slave.Close()
+		c.pty = t
+		tty := t.slave.Fd()
+		attr.Files = []uintptr{tty, tty, tty}
+		attr.Sys.Setctty, attr.Sys.Ctty = true, 0
+	}
+	shell := os.Getenv("SHELL")
+	if shell == "" {
+		shell = "/bin/sh"
+	}
+	c.pid, err = syscall.ForkExec(shell, []string{filepath.Base(shell), "-c", spec.Line}, attr)
+	if err != nil {
+		return c, fmt.Errorf("start %s: %w", shell, err)
+	}
+	if c.pty != nil {
+		go c.pty.copy()
+	}
+	return c, nil
+}
+
+// environment is the login's own, and what the spec adds.
+func environment(spec runner.Spec) []string {
+	env := os.Environ()
+	kept := env[:0]
+	for _, kv := range env {
+		name, _, _ := cut(kv)
+		if _, replaced := spec.Env[name]; !replaced {
+			kept = append(kept, kv)
+		}
+	}
+	for name, value := range spec.Env {
+		kept = append(kept, name+"="+value)
+	}
+	if _, set := os.LookupEnv("TERM"); spec.Pty && !set && spec.Env["TERM"] == "" {
+		kept = append(kept, "TERM=xterm")
+	}
+	return kept
+}
+
+func cut(kv string) (name, value string, ok bool) {
+	for i := range len(kv) {
+		if kv[i] == '=' {
+			return kv[:i], kv[i+1:], true
+		}
+	}
+	return kv, "", false
+}
+
+// reap waits for the command, and for every orphan that comes to us meanwhile.
+func reap(pid int, ended chan<- syscall.WaitStatus) {
+	for {
+		var status syscall.WaitStatus
+		got, err := syscall.Wait4(-1, &status, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return
+		case got == pid && (status.Exited() || status.Signaled()):
+			ended <- status
+		}
+	}
+}
+
+// await waits until the command has ended, by itself or because its time is
+// over or it is to stop. ok is false when the machine goes down: then nobody
+// knows how the command would have ended, and there must be no result.
+func (c command) await(spec runner.Spec, signals <-chan os.Signal, ended <-chan syscall.WaitStatus) (r runner.Result, ok bool) {
+	grace := spec.Grace
+	if grace == 0 {
+		grace = 10 * time.Second
+	}
+	var timeout <-chan time.Time
+	if spec.Timeout > 0 {
+		timer := time.NewTimer(spec.Timeout)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	endAll := func() { end(func() []int { return below(os.Getpid()) }, grace) }
+	for {
+		select {
+		case status := <-ended:
+			r.Exit = exitOf(status)
+			if goingDown(r.Exit, signals) {
+				return r, false
+			}
+			return r, true
+		case <-timeout:
+			r.TimedOut, timeout = true, nil
+			endAll()
+		case sig := <-signals:
+			switch sig {
+			case syscall.SIGUSR1: // from stop
+				r.Stopped = true
+				endAll()
+			case syscall.SIGTERM:
+				// Nobody but a machine that goes down sends this to us.
+				return r, false
+			}
+		}
+	}
+}
+
+// goingDown tells whether the command was ended together with us, by a machine
+// that goes down. A moment later the signal would have reached us first.
+func goingDown(exit int, signals <-chan os.Signal) bool {
+	if exit != 128+int(syscall.SIGTERM) && exit != 128+int(syscall.SIGHUP) && exit != 128+int(syscall.SIGKILL) {
+		return false
+	}
+	moment := time.After(300 * time.Millisecond)
+	for {
+		select {
+		case sig := <-signals:
+			if sig == syscall.SIGTERM {
+				return true
+			}
+		case <-moment:
+			return false
+		}
+	}
+}
+
+func exitOf(status syscall.WaitStatus) int {
+	if status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return status.ExitStatus()
+}
+
+// finish records the result. The length of the log is taken first: what
+// daemons write to it from now on is not the command's.
+func (c command) finish(f folder, r runner.Result) error {
+	if c.pty != nil {
+		c.pty.drain()
+	}
+	info, err := c.log.Stat()
+	if err != nil {
+		return err
+	}
+	if err := c.log.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) {
+		return err
+	}
+	r.LogBytes, r.Ended = info.Size(), time.Now()
+	return f.write("result.json", r)
+}
+
+// fail records that the command could not even be started, as a shell would:
+// with status 127 and a line that says why.
+func (c command) fail(f folder, st state, ready io.WriteCloser, why error) error {
+	if c.log == nil {
+		return why
+	}
+	fmt.Fprintln(c.log, why)
+	if err := c.finish(f, runner.Result{Exit: 127, Started: st.Started}); err != nil {
+		return err
+	}
+	fmt.Fprintln(ready, "ok")
+	return ready.Close()
+}
