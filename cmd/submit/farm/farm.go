@@ -34,8 +34,9 @@ type Config struct {
 	Store string
 	// Key is the key file. Required.
 	Key string
-	// MakeKey asks for the key file to be made when there is none.
-	MakeKey bool
+	// Plain asks for Address alone to count: neither the environment nor
+	// Temporal's configuration file, which belong to other farms.
+	Plain bool
 	// Patience is how long to wait for Temporal to answer; 0 means 5 s.
 	Patience time.Duration
 }
@@ -56,13 +57,15 @@ type Farm struct {
 
 // Open connects to Temporal. The blob store is opened when it is needed.
 func Open(ctx context.Context, c Config) (*Farm, error) {
-	keys, err := loadKeys(c)
+	keys, err := loadKeys(c.Key)
 	if err != nil {
 		return nil, err
 	}
-	options, err := envconfig.LoadDefaultClientOptions()
-	if err != nil {
-		return nil, fmt.Errorf("read TEMPORAL_* variables and configuration: %w", err)
+	var options client.Options
+	if !c.Plain {
+		if options, err = envconfig.LoadDefaultClientOptions(); err != nil {
+			return nil, fmt.Errorf("read TEMPORAL_* variables and configuration: %w", err)
+		}
 	}
 	if c.Address != "" {
 		options.HostPort = c.Address
@@ -99,13 +102,10 @@ func Open(ctx context.Context, c Config) (*Farm, error) {
 	return f, nil
 }
 
-func loadKeys(c Config) (*secret.Keys, error) {
-	if c.MakeKey {
-		return secret.LoadOrCreate(c.Key)
-	}
-	keys, err := secret.Load(c.Key)
+func loadKeys(path string) (*secret.Keys, error) {
+	keys, err := secret.Load(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no key file %s: submissions are encrypted with the key that the farm's agents have (copy it here, or name it with -key or BAKEHOUSE_KEY)", c.Key)
+		return nil, fmt.Errorf("no key file %s: submissions are encrypted with the key that the farm's agents have (copy it here, name it with -key or BAKEHOUSE_KEY, or make the farm's first with: submit key %s)", path, path)
 	}
 	return keys, err
 }

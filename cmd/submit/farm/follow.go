@@ -151,10 +151,7 @@ func passing(err error) bool {
 func (w *follower) see(ctx context.Context, e *historypb.HistoryEvent) {
 	switch e.GetEventType() {
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
-		var s bakehouse.Submission
-		// Without it the plan has no name, that is all.
-		_ = w.reader.payload(e.GetWorkflowExecutionStartedEventAttributes().GetInput(), &s)
-		w.plan = w.start(ctx, bakehouse.Build{ID: bakehouse.BuildID(w.id), Name: or(s.Title, w.id), Submission: w.id})
+		w.plan = w.start(ctx, w.reader.plan(w.id, e.GetWorkflowExecutionStartedEventAttributes()))
 	case enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
 		if w.planned == 0 {
 			w.planned = e.GetEventId()
@@ -165,23 +162,12 @@ func (w *follower) see(ctx context.Context, e *historypb.HistoryEvent) {
 			<-w.plan.done // what it said stands before what the builds say
 		}
 	case enumspb.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED:
-		a := e.GetStartChildWorkflowExecutionInitiatedEventAttributes()
-		var request struct {
-			Build bakehouse.Build `json:"build"`
-		}
-		_ = w.reader.payload(a.GetInput(), &request) // else it is shown by its ID
-		b := request.Build
-		b.ID = bakehouse.BuildID(a.GetWorkflowId())
-		b.Name = or(b.Name, a.GetWorkflowId())
-		w.builds[e.GetEventId()] = w.start(ctx, b)
+		w.builds[e.GetEventId()] = w.start(ctx, w.reader.build(e.GetStartChildWorkflowExecutionInitiatedEventAttributes()))
 	default:
-		if res, initiated, ended := w.reader.result(e, bakehouse.Build{}); ended {
-			if t := w.builds[initiated]; t != nil {
-				if res.Build.ID == "" {
-					res.Build = t.build
-				}
-				t.end(&res)
-			}
+		if res, initiated, ended := w.reader.result(e); ended && w.builds[initiated] != nil {
+			t := w.builds[initiated]
+			res = completed(res, t.build)
+			t.end(&res)
 		}
 	}
 }

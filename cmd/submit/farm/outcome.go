@@ -72,9 +72,8 @@ func (r reader) failed(f *failurepb.Failure) (results bakehouse.Results, err err
 }
 
 // result reads how a build ended from the event by which its submission knows,
-// and the event that it belongs to. What history does not tell is made up for
-// by b and the event's time.
-func (r reader) result(e *historypb.HistoryEvent, b bakehouse.Build) (res bakehouse.Result, initiated int64, ended bool) {
+// and the event that initiated it. ended is false for other events.
+func (r reader) result(e *historypb.HistoryEvent) (res bakehouse.Result, initiated int64, ended bool) {
 	at := e.GetEventTime().AsTime()
 	var err error
 	switch e.GetEventType() {
@@ -114,9 +113,6 @@ func (r reader) result(e *historypb.HistoryEvent, b bakehouse.Build) (res bakeho
 	if err != nil && res.Error == "" {
 		res.Error = err.Error()
 	}
-	if res.Build.ID == "" {
-		res.Build = b
-	}
 	if res.Ended.IsZero() {
 		res.Ended = at
 	}
@@ -135,4 +131,31 @@ func or(s, otherwise string) string {
 		return s
 	}
 	return otherwise
+}
+
+// completed names the build of a result that does not say whose it is.
+func completed(res bakehouse.Result, b bakehouse.Build) bakehouse.Result {
+	if res.Build.ID == "" {
+		res.Build = b
+	}
+	return res
+}
+
+// build reads what a submission started. What cannot be read is shown by its ID.
+func (r reader) build(a *historypb.StartChildWorkflowExecutionInitiatedEventAttributes) bakehouse.Build {
+	var request struct {
+		Build bakehouse.Build `json:"build"`
+	}
+	_ = r.payload(a.GetInput(), &request)
+	b := request.Build
+	b.ID = bakehouse.BuildID(a.GetWorkflowId())
+	b.Name = or(b.Name, a.GetWorkflowId())
+	return b
+}
+
+// plan is the build as which the plan of a submission keeps its log.
+func (r reader) plan(id string, a *historypb.WorkflowExecutionStartedEventAttributes) bakehouse.Build {
+	var s bakehouse.Submission
+	_ = r.payload(a.GetInput(), &s) // else it is shown by its ID
+	return bakehouse.Build{ID: bakehouse.BuildID(id), Name: or(s.Title, id), Submission: id}
 }

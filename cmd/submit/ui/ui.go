@@ -185,3 +185,12 @@ func (u *UI) flush(b *bytes.Buffer) {
 		u.err = err
 	}
 }
+
+// Text prints a text that is laid out and coloured already.
+func (u *UI) Text(text string, isError bool) {
+	kind := "say"
+	if isError {
+		kind = "error"
+	}
+	u.print(kind, text, 0, time.Time{}, false)
+}

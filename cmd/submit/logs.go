@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os/signal"
+	"syscall"
+
+	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/agent/buildlog"
+	"github.com/bakehouse-farm/bakehouse/cmd/submit/farm"
+	"github.com/bakehouse-farm/bakehouse/cmd/submit/ui"
+)
+
+var logsTopic = topic{
+	name: "logs", args: "ID", least: 1, most: 1,
+	summary: "print the log of a build or of all builds of a submission",
+	text: `
+Prints what the builds of a submission have said so far, each build whole, or
+with -follow as it comes until they have ended. ID is that of a submission or
+of one build; its beginning is enough.`,
+	exits: `  0  done, however the builds ended
+  1  nothing has this ID, or the farm could not be asked
+`,
+	make: func() command { return new(logs) },
+}
+
+type logs struct {
+	connection
+	look
+	follow bool
+}
+
+func (l *logs) flags(f *flag.FlagSet) {
+	l.connection.flags(f)
+	l.look.flags(f)
+	f.BoolVar(&l.follow, "follow", false, "go on until the builds have ended")
+}
+
+func (l *logs) run(ctx context.Context, c *console, args []string) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	u := l.look.ui(c)
+	f, _, err := l.open(ctx, c, false, nil)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	e, err := find(ctx, f, args[0])
+	if err != nil {
+		return err
+	}
+	only := bakehouse.BuildID("")
+	if e.IsBuild {
+		only = bakehouse.BuildID(e.ID)
+		if e, err = f.Find(ctx, e.Submission); err != nil {
+			return fmt.Errorf("submission of build %s: %w", args[0], err)
+		}
+	}
+	if !l.follow {
+		return l.print(ctx, f, u, e, only)
+	}
+	_, err = f.Follow(ctx, e.ID, e.Run, &logViewer{ui: u, only: only})
+	switch {
+	case ctx.Err() != nil, errors.Is(err, farm.ErrBuilds), errors.Is(err, farm.ErrCancelled):
+		return nil
+	}
+	var plan *farm.PlanError
+	if errors.As(err, &plan) {
+		u.Error(plan.Text)
+		return nil
+	}
+	return err
+}
+
+// print prints what there is now.
+func (l *logs) print(ctx context.Context, f *farm.Farm, u *ui.UI, e farm.Entry, only bakehouse.BuildID) error {
+	store, err := f.Logs(ctx)
+	if err != nil {
+		return err
+	}
+	builds, err := f.Builds(ctx, e.ID, e.Run)
+	if err != nil {
+		return err
+	}
+	for _, b := range builds {
+		if only != "" && b.ID != only {
+			continue
+		}
+		for line, err := range store.Read(ctx, b.ID) {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("read log of %s: %w", b.Name, err)
+			}
+			u.Line(b.Name, line.Time, line.Text, line.Kind == buildlog.Error)
+		}
+	}
+	return nil
+}
+
+// A logViewer prints lines, and nothing around them.
+type logViewer struct {
+	ui   *ui.UI
+	only bakehouse.BuildID
+}
+
+// Began implements farm.Viewer.
+func (*logViewer) Began(bakehouse.Build) {}
+
+// Line implements farm.Viewer.
+func (v *logViewer) Line(b bakehouse.Build, l buildlog.Line) {
+	if v.only == "" || v.only == b.ID {
+		v.ui.Line(b.Name, l.Time, l.Text, l.Kind == buildlog.Error)
+	}
+}
+
+// Ended implements farm.Viewer.
+func (*logViewer) Ended(bakehouse.Result) {}
+
+// Away implements farm.Viewer.
+func (v *logViewer) Away(err error) {
+	v.ui.Error("Temporal cannot be reached: " + err.Error() + ". Waiting until it answers again.")
+}
+
+// Back implements farm.Viewer.
+func (v *logViewer) Back() {}

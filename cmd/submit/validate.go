@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+)
+
+var validateTopic = topic{
+	name: "validate", args: "PATH", least: 1, most: 1,
+	summary: "check a template without building it",
+	text: `
+Checks everything in a template that can be checked without network: its
+syntax, its variables, and the arguments of every builder, provisioner and
+post-processor of the selected builds. Data sources are not asked. PATH is a
+folder with *.pkr.hcl and *.pkr.json files, or one file.`,
+	exits: `  0  the template is valid; there may be warnings
+  1  it is not; what is wrong was printed
+`,
+	make: func() command { return new(validate) },
+}
+
+type validate struct {
+	recipe
+	look
+	syntaxOnly, dataSources, noWarn bool
+}
+
+func (v *validate) flags(f *flag.FlagSet) {
+	v.recipe.flags(f)
+	v.look.flags(f)
+	f.BoolVar(&v.syntaxOnly, "syntax-only", false, "check the syntax only; variables need no values")
+	f.BoolVar(&v.dataSources, "evaluate-datasources", false, "really ask data sources; not supported yet")
+	f.BoolVar(&v.noWarn, "no-warn-undeclared-var", false, "do not warn of values in variable files whose variable is not declared")
+}
+
+func (v *validate) run(_ context.Context, c *console, args []string) error {
+	if v.dataSources {
+		return errors.New("-evaluate-datasources is not supported yet: data sources are asked by an agent, when a build is planned")
+	}
+	u, colored := v.look.ui(c), v.look.colored(c)
+	d, p, err := v.recipe.load(c, u, args[0], colored)
+	if err != nil {
+		return err
+	}
+	if v.syntaxOnly {
+		u.Say("Syntax-only check passed. Everything looks okay.")
+		return nil
+	}
+	if err := v.recipe.evaluate(c, d, p, !v.noWarn); err != nil {
+		return err
+	}
+	if p.show(d.template.Check(d.values, d.selection, d.pinned)) {
+		return failed
+	}
+	u.Say("The configuration is valid.")
+	return nil
+}
