@@ -192,7 +192,7 @@ func TestTwoAttemptsAtOnceStoreEachByteOnce(t *testing.T) {
 					return
 				}
 				at += n
-				time.Sleep(time.Duration(rnd.IntN(20)) * time.Millisecond)
+				time.Sleep(time.Duration(rnd.IntN(15)) * time.Millisecond)
 			}
 			st.Say("Done")
 		})
@@ -334,7 +334,6 @@ func TestOutputCannotDriveTheTerminal(t *testing.T) {
 		"progress":             {"10%\r50%\r100%\r", "100%"},
 		"DOS line end":         {"a\r", "a"},
 		"not UTF-8":            {"a\xffb", "a\ufffdb"},
-		"escape cut short":     {"a\x1b[31", "a"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -342,15 +341,6 @@ func TestOutputCannotDriveTheTerminal(t *testing.T) {
 			st := openStep(t, s, "01", nil)
 			sink(t, st, "c1", tt.raw+"\n", int64(len(tt.raw)+1))
 			closeStep(t, st)
-			if tt.want == "a" && strings.HasSuffix(tt.raw, "[31") {
-				// The line end belongs to no sequence; what came before it is dropped
-				// or shown without its ESC.
-				got := texts(t, s)
-				if len(got) != 1 || strings.Contains(got[0], "\x1b") {
-					t.Errorf("got %q", got)
-				}
-				return
-			}
 			check(t, s, "01 output: "+tt.want)
 		})
 	}
@@ -377,14 +367,15 @@ func TestFollowGivesEachLineOnceAndTheLastOnes(t *testing.T) {
 	}()
 	want := map[string][]string{}
 	var wg sync.WaitGroup
-	steps := []string{"01-copy-a", "02-copy-b"}
-	for _, name := range steps {
+	for _, name := range []string{"01-copy-a", "02-copy-b"} {
 		st := openStep(t, s, name, nil)
+		var lines []string
 		for i := range 50 {
-			want[name] = append(want[name], fmt.Sprintf("%s %d", name, i))
+			lines = append(lines, fmt.Sprintf("%s %d", name, i))
 		}
+		want[name] = lines
 		wg.Go(func() {
-			for i, line := range want[name] {
+			for i, line := range lines {
 				st.Say(line)
 				if i%10 == 0 {
 					time.Sleep(100 * time.Millisecond)
