@@ -71,6 +71,9 @@ type done struct {
 // may take 16 KiB.
 const maxForm = 1 << 20
 
+// maxParameters bounds the work that one request can make.
+const maxParameters = 5000
+
 // serve answers one request of any API.
 func (l *Cloud) serve(w http.ResponseWriter, r *http.Request) {
 	request := uuid.NewString()
@@ -88,6 +91,9 @@ func (l *Cloud) serve(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		if err := r.ParseForm(); err != nil {
 			return wire.Errorf("MalformedQueryString", "The request is not form-encoded: %v", err)
+		}
+		if len(r.Form) > maxParameters {
+			return wire.Errorf("InvalidParameterValue", "The request has more than %d parameters", maxParameters)
 		}
 		name := r.Form.Get("Action")
 		if name == "" {
