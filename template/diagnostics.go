@@ -45,7 +45,7 @@ func (e *evaluation) polish(diags hcl.Diagnostics) hcl.Diagnostics {
 			out = append(out, d)
 		}
 	}
-	return scrub(out, e.secrets)
+	return ordered(scrub(out, e.secrets))
 }
 
 // hint names what a reference to something that is not there was meant to be.

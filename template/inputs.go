@@ -74,7 +74,7 @@ func (t *Template) Variables(in Inputs) (Values, hcl.Diagnostics) {
 			}
 		}
 	}
-	return out, scrub(diags, secretsOf(out.vars))
+	return out, ordered(scrub(diags, secretsOf(out.vars)))
 }
 
 func (t *Template) fromEnviron(environ []string, values map[string]given) hcl.Diagnostics {

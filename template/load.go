@@ -29,7 +29,7 @@ const (
 func Load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {
 	t, diags := load(path, files, cat)
 	t.faulty = diags.HasErrors()
-	return t, diags
+	return t, ordered(diags)
 }
 
 func load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {

@@ -114,7 +114,7 @@ func (s *Schema) decode(body hcl.Body, bs *hcl.BodySchema, r Reading, site strin
 }
 
 // meant finds the argument that hcl suggests for one that does not exist.
-var meant = regexp.MustCompile(`Did you mean "([^"]+)"\?`)
+var meant = regexp.MustCompile(`Did you mean (?:to define (?:a block of type|argument) )?"([^"]+)"\?`)
 
 func (s *Schema) none(rng hcl.Range) *Arguments {
 	return &Arguments{
