@@ -53,6 +53,16 @@ func acquire(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	ours, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	if !created && time.Since(ours.ModTime()) < lockStale {
+		// Its maker may not have come to lock it yet: do not get in its way.
+		f.Close()
+		return nil, nil
+	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -60,14 +70,8 @@ func acquire(path string) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	ours, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	there, err := os.Stat(path)
 	// Somebody may have removed it, or put a new one there, before we locked.
-	if err != nil || !os.SameFile(ours, there) || !created && time.Since(ours.ModTime()) < lockStale {
+	if there, err := os.Stat(path); err != nil || !os.SameFile(ours, there) {
 		f.Close()
 		return nil, nil
 	}
