@@ -20,9 +20,6 @@ import (
 // evaluated. Its message is the rendered diagnostics.
 const PlanFailed bakehouse.Kind = "plan-failed"
 
-// TemplateVersion is the version of Packer whose templates we accept.
-const TemplateVersion = "1.16.0"
-
 // loaded is a template on this agent.
 type loaded struct {
 	template *template.Template
@@ -60,7 +57,7 @@ func (a *Activities) makePlan(ctx context.Context, in PlanInput) (Planned, error
 	}
 	p, diags := l.template.Plan(ctx, values,
 		template.Selection{Only: in.Submission.Only, Except: in.Submission.Except},
-		template.Pinned{Time: in.Time, Seed: in.Run, RunUUID: in.RunUUID, Version: TemplateVersion})
+		template.Pinned{Time: in.Time, Seed: in.Run, RunUUID: in.RunUUID, Version: template.PackerVersion})
 	if diags.HasErrors() {
 		return Planned{}, failedPlan(diags, l.template)
 	}
