@@ -2,6 +2,7 @@ package template
 
 import (
 	"context"
+	"maps"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
@@ -24,9 +25,10 @@ type evaluation struct {
 	// reads is told the names of local files that functions read; may be nil.
 	reads func(name string)
 
-	env  fn.Env
-	base *hcl.EvalContext // made by root, when locals and data are evaluated
-	all  map[string]function.Function
+	env   fn.Env
+	fixed map[string]cty.Value // made by roots
+	base  *hcl.EvalContext     // made by root, when locals and data are evaluated
+	all   map[string]function.Function
 	// user are the variables of a legacy template, rendered.
 	user      map[string]string
 	userDiags hcl.Diagnostics
@@ -84,6 +86,13 @@ func (e *evaluation) notice(v cty.Value) {
 
 // roots are the variables that every expression sees besides locals and data.
 func (e *evaluation) roots() map[string]cty.Value {
+	if e.fixed == nil {
+		e.fixed = e.makeRoots()
+	}
+	return maps.Clone(e.fixed)
+}
+
+func (e *evaluation) makeRoots() map[string]cty.Value {
 	return map[string]cty.Value{
 		"var": cty.ObjectVal(e.scope.vars),
 		"path": cty.ObjectVal(map[string]cty.Value{

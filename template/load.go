@@ -33,7 +33,7 @@ func Load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Dia
 }
 
 func load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {
-	t := &Template{cat: cat, files: files, path: path, parsed: map[string]*hcl.File{}}
+	t := &Template{cat: cat, files: files, path: path, parsed: map[string]*hcl.File{}, named: map[string]any{}}
 	info, err := os.Stat(files.Path(path))
 	if err != nil {
 		t.base = filepath.Dir(path)

@@ -71,14 +71,13 @@ func (t *Template) readComponent(b *hcl.Block) hcl.Diagnostics {
 	if b.Type == "data" {
 		list = &t.data
 	}
-	for _, other := range *list {
-		if other.ref() == c.ref() {
-			return hcl.Diagnostics{failureAt(b.DefRange, "Duplicate "+b.Type+" block",
-				"This %s block has the same type and name as the one at %s. Every %s must have a name of its own within its type.",
-				b.Type, other.block, b.Type)}
-		}
+	if other, ok := t.named[b.Type+"."+c.ref()].(*component); ok {
+		return hcl.Diagnostics{failureAt(b.DefRange, "Duplicate "+b.Type+" block",
+			"This %s block has the same type and name as the one at %s. Every %s must have a name of its own within its type.",
+			b.Type, other.block, b.Type)}
 	}
 	*list = append(*list, c)
+	t.named[b.Type+"."+c.ref()] = c
 	return nil
 }
 
@@ -118,12 +117,11 @@ func (t *Template) readLocal(b *hcl.Block) hcl.Diagnostics {
 }
 
 func (t *Template) addLocal(l *local) hcl.Diagnostics {
-	for _, other := range t.locals {
-		if other.name == l.name {
-			return hcl.Diagnostics{failureAt(l.at, "Duplicate local definition",
-				"Local %q is already defined at %s.", l.name, other.at)}
-		}
+	if other, ok := t.named["local."+l.name].(*local); ok {
+		return hcl.Diagnostics{failureAt(l.at, "Duplicate local definition",
+			"Local %q is already defined at %s.", l.name, other.at)}
 	}
 	t.locals = append(t.locals, l)
+	t.named["local."+l.name] = l
 	return nil
 }

@@ -55,6 +55,8 @@ type Template struct {
 	data      []*component
 	sources   []*component
 	builds    []*build
+	// named are the declarations by kind and name, "variable.x".
+	named map[string]any
 }
 
 // A component is a block that configures a builder or a data source.

@@ -81,16 +81,13 @@ func (t *Template) addVariable(v *variable) hcl.Diagnostics {
 			"Variable %q is already declared at %s.", v.name, other.at)}
 	}
 	t.variables = append(t.variables, v)
+	t.named["variable."+v.name] = v
 	return nil
 }
 
 func (t *Template) variable(name string) *variable {
-	for _, v := range t.variables {
-		if v.name == name {
-			return v
-		}
-	}
-	return nil
+	v, _ := t.named["variable."+name].(*variable)
+	return v
 }
 
 func readValidation(name string, b *hcl.Block) (validation, hcl.Diagnostics) {
