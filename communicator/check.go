@@ -1,8 +1,11 @@
 package communicator
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,112 +14,180 @@ import (
 	"github.com/bakehouse-farm/bakehouse"
 )
 
-// CheckSettings says what is wrong with the communicator's settings, in
-// Packer's words (amazon.md §3.4), and what Bakehouse cannot do yet.
-func CheckSettings(s Settings, files bakehouse.Files) []bakehouse.Finding {
+// CheckSettings says what is wrong with settings, in Packer's words and order.
+// Findings about the fields in unknown, whose values are not known yet, are
+// left out.
+func CheckSettings(s Settings, files bakehouse.Files, unknown ...string) []bakehouse.Finding {
+	c := &check{unknown: unknown}
 	switch s.Communicator {
 	case "", "ssh":
-		return checkSSH(s, files)
+		c.ssh(s, files)
 	case "none":
-		return nil
 	case "winrm":
-		return append(checkWinRM(s), cannotYet("communicator", `communicator "winrm"`))
+		if s.WinRMUsername == "" {
+			c.wrong("winrm_username", "winrm_username must be specified.")
+		}
+		c.cannot("winrm")
 	case "docker", "dockerWindowsContainer":
-		return []bakehouse.Finding{cannotYet("communicator", fmt.Sprintf("communicator %q", s.Communicator))}
+		c.cannot(s.Communicator)
+	default:
+		c.wrong("communicator", fmt.Sprintf("Communicator type %s is invalid", s.Communicator))
 	}
-	return []bakehouse.Finding{{
-		Field: "communicator", Message: fmt.Sprintf("Communicator type %s is invalid", s.Communicator),
-		Hint: `It can be "ssh" or "none".`,
-	}}
+	return c.found
 }
 
-func cannotYet(field, what string) bakehouse.Finding {
-	return bakehouse.Finding{Field: field, Message: "Bakehouse cannot do " + what + " yet"}
+type check struct {
+	unknown []string
+	found   []bakehouse.Finding
 }
 
-func checkWinRM(s Settings) []bakehouse.Finding {
-	if s.WinRMUsername == "" {
-		return []bakehouse.Finding{{Field: "winrm_username", Message: "winrm_username must be specified."}}
-	}
-	return nil
+func (c *check) wrong(field, message string) {
+	c.add(bakehouse.Finding{Field: field, Message: message})
 }
 
-func checkSSH(s Settings, files bakehouse.Files) []bakehouse.Finding {
-	var found []bakehouse.Finding
-	add := func(field, format string, args ...any) {
-		found = append(found, bakehouse.Finding{Field: field, Message: fmt.Sprintf(format, args...)})
+func (c *check) add(f bakehouse.Finding) {
+	if f.Field == "" || !slices.Contains(c.unknown, f.Field) {
+		c.found = append(c.found, f)
 	}
-	if s.SSHCertificateFile != "" && s.SSHPrivateKeyFile == "" {
-		add("ssh_certificate_file", "ssh_private_key_file must be specified if ssh_certificate_file is specified")
+}
+
+func (c *check) knows(field string) bool { return !slices.Contains(c.unknown, field) }
+
+func (c *check) cannot(kind string) {
+	c.add(bakehouse.Finding{
+		Field: "communicator", Message: fmt.Sprintf("Bakehouse cannot use the communicator %q yet", kind),
+		Hint: `Use "ssh", or "none" when nothing is done on the machine.`,
+	})
+}
+
+func (c *check) ssh(s Settings, files bakehouse.Files) {
+	if s.SSHCertificateFile != "" && s.SSHPrivateKeyFile == "" && c.knows("ssh_private_key_file") {
+		c.wrong("ssh_certificate_file", "ssh_private_key_file must be specified if ssh_certificate_file is specified")
 	}
-	if s.SSHBastionCertificateFile != "" && s.SSHBastionPrivateKeyFile == "" {
-		add("ssh_bastion_certificate_file", "ssh_bastion_private_key_file must be specified if ssh_bastion_certificate_file is specified")
+	if s.SSHBastionCertificateFile != "" && s.SSHBastionPrivateKeyFile == "" && c.knows("ssh_bastion_private_key_file") {
+		c.wrong("ssh_bastion_certificate_file", "ssh_bastion_private_key_file must be specified if ssh_bastion_certificate_file is specified")
 	}
 	if s.SSHUsername == "" {
-		add("ssh_username", "An ssh_username must be specified\n  Note: some builders used to default ssh_username to \"root\".")
+		c.wrong("ssh_username", "An ssh_username must be specified\n  Note: some builders used to default ssh_username to \"root\".")
 	}
-	if err := readableKey(s.SSHPrivateKeyFile, files); err != nil {
-		add("ssh_private_key_file", "ssh_private_key_file is invalid: %s", err)
+	if s.SSHPrivateKeyFile != "" {
+		c.key("ssh_private_key_file", s.SSHPrivateKeyFile, s.SSHCertificateFile, files)
 	}
 	if s.SSHBastionHost != "" {
-		if s.SSHBastionPassword == "" && s.SSHBastionPrivateKeyFile == "" && s.SSHPrivateKeyFile == "" && !s.SSHBastionAgentAuth && !s.SSHBastionInteractive {
-			add("ssh_bastion_host", "ssh_bastion_password, ssh_bastion_private_key_file or ssh_bastion_agent_auth must be specified")
-		}
-		if err := readableKey(s.SSHBastionPrivateKeyFile, files); err != nil {
-			add("ssh_bastion_private_key_file", "ssh_bastion_private_key_file is invalid: %s", err)
-		}
+		c.bastion(s, files)
 	}
 	switch s.SSHFileTransferMethod {
 	case "", "scp", "sftp":
 	default:
-		add("ssh_file_transfer_method", "ssh_file_transfer_method ('%s') is invalid, valid methods: sftp, scp", s.SSHFileTransferMethod)
+		c.wrong("ssh_file_transfer_method", fmt.Sprintf("ssh_file_transfer_method ('%s') is invalid, valid methods: sftp, scp", s.SSHFileTransferMethod))
 	}
 	if s.SSHBastionHost != "" && s.SSHProxyHost != "" {
-		add("ssh_proxy_host", "please specify either ssh_bastion_host or ssh_proxy_host, not both")
+		c.wrong("ssh_proxy_host", "please specify either ssh_bastion_host or ssh_proxy_host, not both")
 	}
-	if s.SSHBastionInteractive {
-		found = append(found, cannotYet("ssh_bastion_interactive", "ssh_bastion_interactive (nobody sits before an agent)"))
-	}
-	for _, list := range []struct {
-		field   string
-		tunnels []string
-	}{{"ssh_local_tunnels", s.SSHLocalTunnels}, {"ssh_remote_tunnels", s.SSHRemoteTunnels}} {
-		for _, t := range list.tunnels {
-			if err := tunnel(t); err != nil {
-				add(list.field, "%s ('%s') is invalid: %s", list.field, t, err)
-			}
-		}
-		if len(list.tunnels) > 0 {
-			found = append(found, cannotYet(list.field, list.field))
-		}
-	}
-	return found
+	c.tunnels("ssh_local_tunnels", s.SSHLocalTunnels)
+	c.tunnels("ssh_remote_tunnels", s.SSHRemoteTunnels)
+	supported, insecure := ssh.SupportedAlgorithms(), ssh.InsecureAlgorithms()
+	c.oneOf("ssh_ciphers", s.SSHCiphers, append(supported.Ciphers, insecure.Ciphers...))
+	c.oneOf("ssh_key_exchange_algorithms", s.SSHKEXAlgos, append(supported.KeyExchanges, insecure.KeyExchanges...))
 }
 
-// readableKey checks that the file holds a private key without passphrase. No
-// name is no error.
-func readableKey(name string, files bakehouse.Files) error {
-	if name == "" {
-		return nil
+func (c *check) bastion(s Settings, files bakehouse.Files) {
+	known := c.knows("ssh_bastion_password") && c.knows("ssh_bastion_private_key_file") &&
+		c.knows("ssh_private_key_file") && c.knows("ssh_bastion_agent_auth")
+	switch {
+	case s.SSHBastionInteractive:
+		c.add(bakehouse.Finding{
+			Field: "ssh_bastion_interactive", Message: "Bakehouse cannot ask for the bastion's password: builds run where nobody sits",
+			Hint: "Use ssh_bastion_password, ssh_bastion_private_key_file or ssh_bastion_agent_auth.",
+		})
+	case s.SSHBastionPassword == "" && s.SSHBastionPrivateKeyFile == "" && s.SSHPrivateKeyFile == "" && !s.SSHBastionAgentAuth && known:
+		c.wrong("ssh_bastion_host", "ssh_bastion_password, ssh_bastion_private_key_file or ssh_bastion_agent_auth must be specified")
+	case s.SSHBastionPrivateKeyFile != "":
+		c.key("ssh_bastion_private_key_file", s.SSHBastionPrivateKeyFile, s.SSHBastionCertificateFile, files)
 	}
-	data, err := os.ReadFile(files.Path(name))
+}
+
+func (c *check) key(field, file, certificate string, files bakehouse.Files) {
+	if !c.knows(field) {
+		return
+	}
+	if certificate != "" {
+		certificate = files.Path(certificate)
+	}
+	if _, err := ReadKey(files.Path(file), certificate); err != nil {
+		c.wrong(field, fmt.Sprintf("%s is invalid: %s", field, err))
+	}
+}
+
+func (c *check) tunnels(field string, specs []string) {
+	for _, spec := range specs {
+		if _, err := ParseTunnel(spec); err != nil {
+			c.wrong(field, fmt.Sprintf("%s ('%s') is invalid: %s", field, spec, err))
+		}
+	}
+}
+
+func (c *check) oneOf(field string, names, known []string) {
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			c.add(bakehouse.Finding{
+				Field: field, Message: fmt.Sprintf("%s: %q is not known here", field, name),
+				Hint: "Known are " + strings.Join(known, ", ") + ".",
+			})
+		}
+	}
+}
+
+// ReadKey reads a private key without passphrase and, unless its name is empty,
+// the certificate that belongs to it.
+func ReadKey(file, certificate string) (ssh.Signer, error) {
+	data, err := os.ReadFile(file)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = ssh.ParseRawPrivateKey(data)
-	return err
+	key, err := ssh.ParsePrivateKey(data)
+	var locked *ssh.PassphraseMissingError
+	if errors.As(err, &locked) {
+		return nil, fmt.Errorf("key %s needs a passphrase: remove it (ssh-keygen -p), or use ssh_agent_auth", file)
+	}
+	if err != nil || certificate == "" {
+		return key, err
+	}
+	data, err = os.ReadFile(certificate)
+	if err != nil {
+		return nil, err
+	}
+	public, _, _, _, err := ssh.ParseAuthorizedKey(bytes.TrimSpace(data))
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s: %w", certificate, err)
+	}
+	cert, ok := public.(*ssh.Certificate)
+	if !ok {
+		return nil, fmt.Errorf("certificate %s holds a plain key", certificate)
+	}
+	return ssh.NewCertSigner(cert, key)
 }
 
-// tunnel checks PORT:HOST:PORT.
-func tunnel(s string) error {
-	parts := strings.Split(s, ":")
-	if len(parts) != 3 {
-		return fmt.Errorf("must be PORT:HOST:PORT")
+// A Tunnel leads from a port of one side to an address of the other.
+type Tunnel struct {
+	Listen int
+	Dial   string // host:port
+}
+
+// ParseTunnel reads PORT:HOST:PORT.
+func ParseTunnel(spec string) (Tunnel, error) {
+	var t Tunnel
+	first, rest, ok := strings.Cut(spec, ":")
+	i := strings.LastIndexByte(rest, ':')
+	if !ok || i <= 0 {
+		return t, errors.New("expected PORT:HOST:PORT")
 	}
-	for _, p := range []string{parts[0], parts[2]} {
-		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
-			return fmt.Errorf("%q is no port", p)
-		}
+	listen, err := strconv.ParseUint(first, 10, 16)
+	if err != nil || listen == 0 {
+		return t, fmt.Errorf("%q is no port", first)
 	}
-	return nil
+	if port, err := strconv.ParseUint(rest[i+1:], 10, 16); err != nil || port == 0 {
+		return t, fmt.Errorf("%q is no port", rest[i+1:])
+	}
+	return Tunnel{Listen: int(listen), Dial: rest}, nil
 }
