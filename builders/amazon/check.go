@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/communicator"
 )
 
 // Check says what is wrong with settings, in Packer's words and order, and then
@@ -22,7 +23,7 @@ func (e *EBS) Check(settings json.RawMessage, unknown []string, files bakehouse.
 	c.image()
 	c.devices("ami_block_device_mappings", s.AMIMappings)
 	c.devices("launch_block_device_mappings", s.LaunchMappings)
-	c.communicator()
+	c.found = append(c.found, communicator.CheckSettings(s.Settings, files, unknown...)...)
 	c.run()
 	c.fastLaunch()
 	c.enhancedNetworking()
@@ -154,8 +155,6 @@ func (c *check) notYet() {
 	}
 	refuse(s.spot(), "spot_price", "spot instances", "leave spot_price out and set instance_type to launch on demand")
 	refuse(!s.spot() && len(s.SpotInstanceTypes) > 0, "spot_instance_types", "spot instances and fleets", "set instance_type instead")
-	refuse(s.Settings.Communicator == "winrm", "communicator", "winrm", "")
-	refuse(strings.HasPrefix(s.Settings.Communicator, "docker"), "communicator", s.Settings.Communicator+" with an instance", "use ssh")
 	refuse(s.SSHInterface == "session_manager", "ssh_interface", "connections through session manager",
 		"run an agent inside the VPC and use private_ip")
 	refuse(s.FastLaunch != nil, "fast_launch", "fast launch", "")

@@ -1,14 +1,19 @@
 package amazon
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -93,9 +98,9 @@ func freePort(t *testing.T) int {
 }
 
 // endpoint points the SDK at url for all services.
-func endpoint(url string) Config {
+func endpoint(url string, more ...func(*aws.Config)) Config {
 	return Config{
-		Options: []func(*aws.Config){func(c *aws.Config) { c.BaseEndpoint = aws.String(url) }},
+		Options: append(more, func(c *aws.Config) { c.BaseEndpoint = aws.String(url) }),
 		Getenv:  func(string) string { return "" },
 	}
 }
@@ -183,6 +188,99 @@ func list(ctx context.Context, c *ec2.Client, by []types.Filter, add func(string
 	return nil
 }
 
+// motoGaps makes up for what moto 5.2 does not have of CreateImage and
+// CopyImage: tags of snapshots, tags of copies, client tokens, and that a name
+// is given once. All else reaches moto as the builder sends it.
+type motoGaps struct {
+	t    *testing.T
+	url  string
+	send aws.HTTPClient
+	mu   *sync.Mutex
+	made map[string]string // token → image
+}
+
+func (g *motoGaps) Do(req *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, err
+	}
+	action := form.Get("Action")
+	if action != "CreateImage" && action != "CopyImage" {
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		return g.send.Do(req)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	region := strings.Split(req.Header.Get("Authorization"), "/")[2]
+	c := client(g.t, g.url, region)
+	key := region + form.Get("ClientToken")
+	id := g.made[key]
+	if id == "" || action == "CreateImage" {
+		if id, err = g.make(req.Context(), c, action, form); err != nil {
+			return nil, err
+		}
+		if id == "" {
+			return reply(400, "<Response><Errors><Error><Code>InvalidAMIName.Duplicate</Code><Message>taken</Message></Error></Errors></Response>"), nil
+		}
+		g.made[key] = id
+	}
+	return reply(200, fmt.Sprintf("<%sResponse><imageId>%s</imageId></%[1]sResponse>", action, id)), nil
+}
+
+func reply(status int, body string) *http.Response {
+	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body))}
+}
+
+// make makes the image by moto, without what moto does not take, and adds that.
+// It returns "" when the name is taken.
+func (g *motoGaps) make(ctx context.Context, c *ec2.Client, action string, form url.Values) (string, error) {
+	same, err := c.DescribeImages(ctx, &ec2.DescribeImagesInput{
+		Owners: []string{"self"}, Filters: []types.Filter{filter("name", form.Get("Name"))},
+	})
+	if err != nil || len(same.Images) > 0 {
+		return "", err
+	}
+	var id *string
+	if action == "CreateImage" {
+		out, err := c.CreateImage(ctx, &ec2.CreateImageInput{InstanceId: aws.String(form.Get("InstanceId")), Name: aws.String(form.Get("Name"))})
+		if err != nil {
+			return "", err
+		}
+		id = out.ImageId
+	} else {
+		out, err := c.CopyImage(ctx, &ec2.CopyImageInput{
+			SourceImageId: aws.String(form.Get("SourceImageId")), SourceRegion: aws.String(form.Get("SourceRegion")), Name: aws.String(form.Get("Name")),
+		})
+		if err != nil {
+			return "", err
+		}
+		id = out.ImageId
+	}
+	there, err := c.DescribeImages(ctx, &ec2.DescribeImagesInput{ImageIds: []string{*id}})
+	if err != nil {
+		return "", err
+	}
+	of := map[string][]string{"image": {*id}, "snapshot": snapshotsOf(there.Images[0])}
+	for n := 1; form.Has(fmt.Sprintf("TagSpecification.%d.ResourceType", n)); n++ {
+		var tags []types.Tag
+		for k := 1; form.Has(fmt.Sprintf("TagSpecification.%d.Tag.%d.Key", n, k)); k++ {
+			tags = append(tags, types.Tag{
+				Key:   aws.String(form.Get(fmt.Sprintf("TagSpecification.%d.Tag.%d.Key", n, k))),
+				Value: aws.String(form.Get(fmt.Sprintf("TagSpecification.%d.Tag.%d.Value", n, k))),
+			})
+		}
+		in := &ec2.CreateTagsInput{Resources: of[form.Get(fmt.Sprintf("TagSpecification.%d.ResourceType", n))], Tags: tags}
+		if _, err := c.CreateTags(ctx, in); err != nil {
+			return "", err
+		}
+	}
+	return *id, nil
+}
+
 // The suite against moto. What moto lacks it cannot witness: deprecation,
 // deregistration protection, fast launch.
 func TestMoto(t *testing.T) {
@@ -194,6 +292,11 @@ func TestMoto(t *testing.T) {
 		t.Fatalf("moto has no image to start from: %v", err)
 	}
 	source := aws.ToString(images.Images[0].ImageId)
+	var mu sync.Mutex
+	made := map[string]string{}
+	agent := func(t *testing.T) builderstest.Platform {
+		return NewEBS(endpoint(url, func(c *aws.Config) { c.HTTPClient = &motoGaps{t, url, c.HTTPClient, &mu, made} }))
+	}
 	settings := func(name string) map[string]any {
 		return map[string]any{
 			"access_key": "test", "secret_key": "test", "region": "us-east-1", "max_retries": 2,
@@ -208,14 +311,14 @@ func TestMoto(t *testing.T) {
 	}
 	t.Run("plain", func(t *testing.T) {
 		builderstest.Run(t, builderstest.Subject{
-			Agent:    func(*testing.T) builderstest.Platform { return NewEBS(endpoint(url)) },
+			Agent:    agent,
 			Settings: settings,
 			Left:     left(t, url),
 		})
 	})
 	t.Run("encrypted", func(t *testing.T) {
 		builderstest.Run(t, builderstest.Subject{
-			Agent: func(*testing.T) builderstest.Platform { return NewEBS(endpoint(url)) },
+			Agent: agent,
 			Settings: func(name string) map[string]any {
 				s := settings(name)
 				s["encrypt_boot"] = true
