@@ -56,8 +56,9 @@ func runInstances(c *call, in *runInput) (*reservationItem, error) {
 	if err != nil {
 		return nil, err
 	}
-	if before != "" {
-		return c.reservation(before), nil
+	// Instances are forgotten an hour after their end, and their token with them.
+	if r := c.reservation(before); before != "" && len(r.Instances) > 0 {
+		return r, nil
 	}
 	if in.MinCount < 1 || in.MaxCount < in.MinCount || in.MaxCount > 100 {
 		return nil, wire.Errorf("InvalidParameterValue", "MinCount (%d) and MaxCount (%d) must be between 1 and 100, and MinCount the smaller", in.MinCount, in.MaxCount)
@@ -273,7 +274,8 @@ func (c *call) attach(i *state.Instance, img *state.Image, in *runInput) error {
 			continue
 		}
 		if m.Encrypted {
-			m.KMSKey = c.kmsKey(strings.TrimSpace(m.KMSKey))
+			m.KMSKey = c.kmsKey(m.KMSKey)
+			c.inClear(m.Device + " of " + i.ID)
 		}
 		v := &state.Volume{
 			Region: c.region, ID: state.NewID("vol"), Zone: i.Zone, Size: m.Size, Type: cmp.Or(m.Type, "gp2"), IOPS: m.IOPS,

@@ -245,8 +245,15 @@ func (c *call) copyOf(src *state.Snapshot, encrypted bool, key string) *state.Sn
 	}
 	if s.Encrypted {
 		s.KMSKey = c.kmsKey(key)
+		c.inClear(s.ID)
 	}
 	return s
+}
+
+// inClear tells that something is called encrypted and is not: there are no
+// keys here to encrypt it with.
+func (c *call) inClear(what string) {
+	c.later(func() { c.cloud.log.Warn("encryption is recorded, but nothing is encrypted", "what", what) })
 }
 
 // kmsKey writes the key that a request names in full, as answers have it.

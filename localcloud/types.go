@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/bakehouse-farm/bakehouse/localcloud/filter"
-	"github.com/bakehouse-farm/bakehouse/localcloud/state"
 	"github.com/bakehouse-farm/bakehouse/localcloud/wire"
 )
 
@@ -103,24 +102,4 @@ func describeOfferings(c *call, in *describeOfferingsInput) (*describeOfferingsO
 	}
 	list, next, err := page(list, in.Paging)
 	return &describeOfferingsOutput{list, next}, err
-}
-
-// token remembers that a ClientToken was used for a resource, or returns the
-// resource that it was used for. The same token with other parameters is
-// EC2's IdempotentParameterMismatch.
-func (c *call) token(token string) (resource string, keep func(resource string), err error) {
-	if token == "" {
-		return "", func(string) {}, nil
-	}
-	id := c.action + "/" + token
-	digest := c.digest()
-	if t := state.Get[state.Token](c.Tx, c.region, id); t != nil {
-		if t.Digest != digest {
-			return "", nil, wire.Errorf("IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).")
-		}
-		return t.Resource, nil, nil
-	}
-	return "", func(resource string) {
-		state.Put(c.Tx, &state.Token{Region: c.region, ID: id, Digest: digest, Resource: resource, Used: c.now})
-	}, nil
 }
