@@ -113,22 +113,22 @@ func (s *state) create(note string) error {
 	if err := sqliteschema.SetupSchema(c); err != nil {
 		return err
 	}
-	if err := sync(tmp); err != nil {
+	if err := syncPath(tmp); err != nil {
 		return err
 	}
 	if err := os.WriteFile(note, []byte(version+"\n"), 0o600); err != nil {
 		return err
 	}
-	if err := sync(note); err != nil {
+	if err := syncPath(note); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, s.database); err != nil {
 		return err
 	}
-	return sync(filepath.Dir(s.database))
+	return syncPath(filepath.Dir(s.database))
 }
 
-func sync(path string) error {
+func syncPath(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
