@@ -17,7 +17,8 @@ func Draw(w io.Writer, t *Timeline, width int) {
 		d.rows = append(d.rows, row{s, depth})
 		return true
 	})
-	d.layout(max(width, 40))
+	d.width = max(width, 40)
+	d.layout(d.width)
 	d.header(w)
 	for _, r := range d.rows {
 		d.row(w, r)
@@ -44,6 +45,7 @@ type drawing struct {
 	rows    []row
 	longest *Span
 
+	width      int
 	label, bar int
 	used       map[rune]bool
 }
@@ -99,6 +101,9 @@ func (d *drawing) row(w io.Writer, r row) {
 	if note := d.note(r.Span); note != "" {
 		line += "  " + note
 	}
+	if runes := []rune(line); len(runes) > d.width {
+		line = string(runes[:d.width-1]) + "…"
+	}
 	fmt.Fprintln(w, strings.TrimRight(line, " "))
 }
 
@@ -121,6 +126,8 @@ func (d *drawing) bars(s *Span) string {
 		fill(s.Scheduled, end, outline)
 	case s.Started.IsZero():
 		fill(s.Scheduled, end, waits)
+	case s.Waiting:
+		fill(s.Scheduled, end, earlier)
 	default:
 		if s.Earlier() > 0 {
 			fill(s.Scheduled, s.Started, earlier)
