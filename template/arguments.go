@@ -92,7 +92,7 @@ func (e *evaluation) partArguments(p *part, c chosen, build map[string]string) (
 			"type": cty.StringVal(c.use.source.typ),
 			"name": cty.StringVal(c.use.name),
 		}),
-		"build": buildObject(c.use.source.typ, build),
+		"build": e.buildObject(c.use, build),
 	}
 	site := fmt.Sprintf("%s.%s.%d.%d", c.site(), p.kind, p.index[0], p.index[1])
 	args, diags := s.Decode(dynblock.Expand(p.body, ctx), e.reading(ctx, site))
@@ -172,19 +172,21 @@ var generated = map[string][]string{
 // buildObject is what expressions see as build. While nothing is known of the
 // machine, it has the members that there will be, unknown. Which ones that are
 // is not known of every builder: then any name will do.
-func buildObject(typ string, known map[string]string) cty.Value {
+func (e *evaluation) buildObject(u use, known map[string]string) cty.Value {
 	obj := map[string]cty.Value{}
 	if known != nil {
 		for _, name := range standard {
 			obj[name] = cty.StringVal("")
 		}
+		obj["name"] = cty.StringVal(u.source.name)
+		obj["PackerRunUUID"] = cty.StringVal(e.scope.pin.RunUUID)
 		for name, s := range known {
 			obj[name] = cty.StringVal(s)
 		}
 		return cty.ObjectVal(obj)
 	}
 	for prefix, more := range generated {
-		if strings.HasPrefix(typ, prefix) {
+		if strings.HasPrefix(u.source.typ, prefix) {
 			for _, name := range append(append([]string{}, standard...), more...) {
 				obj[name] = cty.UnknownVal(cty.String)
 			}

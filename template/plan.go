@@ -100,7 +100,9 @@ func (p *part) provisioner() PlannedProvisioner {
 
 // Provisioner evaluates one provisioner block when it runs: again from the
 // files, with the frozen scope and what is known of the machine by now. Members
-// of build that every builder has and that are not given are empty.
+// of build that every builder has and that are not given are empty, but for
+// name, which is the source's, and PackerRunUUID, which is the pinned one. It may
+// be called by several goroutines at once.
 func (t *Template) Provisioner(s Scope, b PlannedBuild, p PlannedProvisioner, build map[string]string) (json.RawMessage, hcl.Diagnostics) {
 	return t.late(s, b, build, func(o *outline) *part {
 		if p.Index == -1 {

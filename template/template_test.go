@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -268,6 +269,34 @@ func TestTemplateChanged(t *testing.T) {
 	b.Use = 3
 	if _, diags := tpl.Provisioner(plan.Scope, b, b.Provisioners[0], nil); !diags.HasErrors() {
 		t.Error("a source that is not there is evaluated")
+	}
+}
+
+// Provisioners of many builds are evaluated at once from one Template.
+func TestConcurrentUse(t *testing.T) {
+	for _, s := range []scene{
+		with(t, "-- t.pkr.hcl --\nlocals {\n  x = \"y\"\n}\nsource \"null\" \"a\" {}\nbuild {\n  sources = [\"null.a\"]\n  provisioner \"shell\" {\n    inline = [\"${local.x} ${build.ID} ${build.name} ${build.PackerRunUUID}\"]\n  }\n}\n"),
+		with(t, "-- args --\npath t.json\n-- t.json --\n{\"variables\": {\"x\": \"y\"}, \"builders\": [{\"type\": \"null\", \"name\": \"a\"}], \"provisioners\": [{\"type\": \"shell\", \"inline\": [\"{{user `x`}} {{build `ID`}} a "+pinned.RunUUID+"\"]}]}"),
+	} {
+		tpl := mustLoad(t, s)
+		values, _ := tpl.Variables(Inputs{})
+		plan, diags := tpl.Plan(context.Background(), values, Selection{}, pinned)
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		b := plan.Builds[0]
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				id := fmt.Sprintf("i-%d", i)
+				settings, diags := tpl.Provisioner(plan.Scope, b, b.Provisioners[0], map[string]string{"ID": id})
+				want := `{"inline":["y ` + id + ` a ` + pinned.RunUUID + `"]}`
+				if diags.HasErrors() || string(settings) != want {
+					t.Errorf("%s (%v), want %s", settings, diags, want)
+				}
+			})
+		}
+		all.Wait()
 	}
 }
 
