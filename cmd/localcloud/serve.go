@@ -44,6 +44,9 @@ func serve(ctx context.Context, args []string, _ io.Reader, out, errw io.Writer)
 		return fmt.Errorf("%w: choose another address with -listen", err)
 	}
 	defer l.Close()
+	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+		log.Warn("whoever reaches this address can use localcloud: signatures are not checked", "address", a)
+	}
 	host, err := sandbox.New(ctx, sandbox.Config{Dir: filepath.Join(*dir, "sandbox"), Log: log})
 	if err != nil {
 		return err

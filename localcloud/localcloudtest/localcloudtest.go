@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,6 +70,7 @@ func StartWith(t testing.TB, c localcloud.Config) *Cloud {
 			if err := host.Close(); err != nil {
 				t.Error(err)
 			}
+			nothingMounted(t, c.Dir)
 		})
 		c.Host = host
 	}
@@ -102,5 +104,20 @@ func Config(url, region string) aws.Config {
 		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
 		// Refusals are answers here: no client should ask twice and wait.
 		RetryMaxAttempts: 1,
+	}
+}
+
+// nothingMounted fails the test when a file system is still mounted below dir.
+func nothingMounted(t testing.TB, dir string) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for line := range strings.Lines(string(b)) {
+		if strings.Contains(line, " "+dir+"/") {
+			t.Errorf("left behind: mount %s", line)
+		}
 	}
 }
