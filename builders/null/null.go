@@ -1,93 +1,97 @@
-// Package null is the builder null: it makes no image, but runs provisioners
-// on a machine that is there already.
+// Package null is Packer's null builder: it makes no image, but connects to a
+// machine that is already there, so that provisioners can work on it.
 package null
 
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/builders"
 	"github.com/bakehouse-farm/bakehouse/communicator"
 )
 
-// Null is the builder.
-type Null struct{}
-
-var _ builders.Builder = Null{}
-
-// New returns the builder.
-func New() Null { return Null{} }
-
-// Settings are the arguments of the source block: where the machine is.
+// Settings are the arguments of the source block: how to reach the machine.
 type Settings struct {
 	communicator.Settings
 }
 
-// Settings returns new settings.
-func (Null) Settings() any { return new(Settings) }
+// A Builder implements builders.Builder, and neither Launcher nor Capturer.
+type Builder struct{}
 
-// ID is Packer's.
-func (Null) ID() string { return "fnoeding.null" }
+var _ builders.Builder = (*Builder)(nil)
 
-// Check applies Packer's rules (packer.md §5.1).
-func (Null) Check(raw json.RawMessage, unknown []string, files bakehouse.Files) []bakehouse.Finding {
-	var s Settings
-	if err := json.Unmarshal(raw, &s); err != nil {
+// New returns the null builder.
+func New() *Builder { return &Builder{} }
+
+// ID implements builders.Builder.
+func (*Builder) ID() string { return "fnoeding.null" }
+
+// Settings implements bakehouse.Component.
+func (*Builder) Settings() any { return &Settings{} }
+
+// Check implements bakehouse.Component.
+func (*Builder) Check(settings json.RawMessage, unknown []string, files bakehouse.Files) []bakehouse.Finding {
+	s, err := read(settings)
+	if err != nil {
 		return []bakehouse.Finding{{Message: err.Error()}}
 	}
+	found := communicator.CheckSettings(s, files, unknown...)
 	if s.Communicator == "none" {
-		return nil
+		return found
 	}
-	found := communicator.CheckSettings(s.Settings, files)
-	open := map[string]bool{}
-	for _, name := range unknown {
-		open[name] = true
+	unset := func(field, value string) bool { return value == "" && !slices.Contains(unknown, field) }
+	if unset("ssh_host", s.SSHHost) && unset("winrm_host", s.WinRMHost) {
+		found = append(found, bakehouse.Finding{Field: "ssh_host", Message: "host must be specified"})
 	}
-	missing := func(value, field, message string) {
-		if value == "" && !open[field] {
-			found = append(found, bakehouse.Finding{Field: field, Message: message})
-		}
+	if s.Communicator != "" && s.Communicator != "ssh" {
+		return found
 	}
-	missing(s.SSHHost, "ssh_host", "a communicator host must be specified")
-	missing(s.SSHUsername, "ssh_username", "a communicator username must be specified")
 	ways := 0
-	for _, given := range []bool{
-		s.SSHAgentAuth,
-		s.SSHPassword != "" || open["ssh_password"],
-		s.SSHPrivateKeyFile != "" || open["ssh_private_key_file"],
-	} {
-		if given {
+	for _, set := range []bool{s.SSHAgentAuth, !unset("ssh_password", s.SSHPassword), !unset("ssh_private_key_file", s.SSHPrivateKeyFile)} {
+		if set {
 			ways++
 		}
 	}
-	if ways != 1 {
+	switch {
+	case ways == 0 && !slices.Contains(unknown, "ssh_agent_auth"):
 		found = append(found, bakehouse.Finding{
 			Message: "one authentication method must be specified",
-			Hint:    "Set exactly one of ssh_agent_auth, ssh_password and ssh_private_key_file.",
+			Hint:    "Set one of ssh_agent_auth, ssh_password and ssh_private_key_file.",
 		})
+	case ways > 1:
+		found = append(found, bakehouse.Finding{Message: "only one of ssh_agent_auth, ssh_password, and ssh_private_key_file must be specified"})
 	}
 	return found
 }
 
-// Communicator returns how the machine is reached.
-func (Null) Communicator(raw json.RawMessage) (communicator.Settings, error) {
-	var s Settings
-	err := json.Unmarshal(raw, &s)
-	return s.Settings, err
+// Communicator implements builders.Builder.
+func (*Builder) Communicator(settings json.RawMessage) (communicator.Settings, error) {
+	return read(settings)
 }
 
-// Resolve has nothing to choose.
-func (Null) Resolve(context.Context, bakehouse.Build) (builders.Resolved, error) {
+// Resolve implements builders.Builder. There is nothing to choose.
+func (*Builder) Resolve(context.Context, bakehouse.Build) (builders.Resolved, error) {
 	return builders.Resolved{}, nil
 }
 
-// Release has nothing to remove: the machine is not ours.
-func (Null) Release(context.Context, bakehouse.Build, builders.Resolved, []builders.Image) error {
+// Release implements builders.Builder. The machine is not ours.
+func (*Builder) Release(context.Context, bakehouse.Build, builders.Resolved, []builders.Image) error {
 	return nil
 }
 
-// Artifact is Packer's.
-func (Null) Artifact([]builders.Image) bakehouse.Artifact {
-	return bakehouse.Artifact{BuilderID: Null{}.ID(), ID: "Null", String: "Did not export anything. This is the null builder"}
+// Artifact implements builders.Builder.
+func (b *Builder) Artifact([]builders.Image) bakehouse.Artifact {
+	return bakehouse.Artifact{BuilderID: b.ID(), ID: "Null", String: "Did not export anything. This is the null builder"}
+}
+
+func read(settings json.RawMessage) (communicator.Settings, error) {
+	var s Settings
+	if len(settings) > 0 {
+		if err := json.Unmarshal(settings, &s); err != nil {
+			return s.Settings, bakehouse.Errorf(bakehouse.Invalid, "settings of null: %w", err)
+		}
+	}
+	return s.Settings, nil
 }

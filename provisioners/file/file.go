@@ -1,5 +1,5 @@
-// Package file is the provisioner file: it brings files to the machine, and
-// from it to the computer of whoever submitted.
+// Package file is Packer's file provisioner: it brings files to the machine and
+// fetches files from it.
 package file
 
 import (
@@ -9,181 +9,259 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/provisioners"
 )
 
-// File is the provisioner. All it does can be done again.
-type File struct{}
-
-var _ provisioners.Provisioner = File{}
-
-// New returns the provisioner.
-func New() File { return File{} }
-
-// Settings are the arguments of the provisioner block (packer.md §5.2).
+// Settings are the arguments of the block.
 type Settings struct {
-	Content     string   `json:"content"`
-	Source      string   `json:"source" bake:"file"`
-	Sources     []string `json:"sources" bake:"file"`
-	Destination string   `json:"destination"`
-	Direction   string   `json:"direction"`
-	Generated   bool     `json:"generated"`
+	// Content is what the file holds; or Source and Sources name files and
+	// folders. A folder with a trailing slash means its content.
+	Content string   `json:"content"`
+	Source  string   `json:"source" bake:"file"`
+	Sources []string `json:"sources" bake:"file"`
+	// Destination is a file, or a folder if it ends with a slash.
+	Destination string `json:"destination" bake:"required"`
+	// Direction is "upload" or "download".
+	Direction string `json:"direction"`
+	// Generated tells that the sources need not exist before the build runs.
+	Generated bool `json:"generated"`
 }
 
-// Settings returns new settings.
-func (File) Settings() any { return new(Settings) }
+// A Provisioner implements provisioners.Provisioner.
+type Provisioner struct{}
 
-func (s Settings) download() bool { return s.Direction == "download" }
+var _ provisioners.Provisioner = (*Provisioner)(nil)
+
+// New returns the file provisioner.
+func New() *Provisioner { return &Provisioner{} }
+
+// Settings implements bakehouse.Component.
+func (*Provisioner) Settings() any { return &Settings{Direction: "upload"} }
+
+func read(settings json.RawMessage) (Settings, error) {
+	s := Settings{Direction: "upload"}
+	if len(settings) > 0 {
+		if err := json.Unmarshal(settings, &s); err != nil {
+			return s, bakehouse.Errorf(bakehouse.Invalid, "settings of file: %w", err)
+		}
+	}
+	if s.Direction == "" {
+		s.Direction = "upload"
+	}
+	return s, nil
+}
 
 func (s Settings) all() []string {
-	if s.Source == "" {
-		return s.Sources
+	if s.Source != "" {
+		return append(slices.Clone(s.Sources), s.Source)
 	}
-	return append([]string{s.Source}, s.Sources...)
+	return s.Sources
 }
 
-// Check applies Packer's rules.
-func (File) Check(raw json.RawMessage, unknown []string, files bakehouse.Files) []bakehouse.Finding {
-	var s Settings
-	if err := json.Unmarshal(raw, &s); err != nil {
+// Check implements bakehouse.Component.
+func (*Provisioner) Check(settings json.RawMessage, unknown []string, files bakehouse.Files) []bakehouse.Finding {
+	s, err := read(settings)
+	if err != nil {
 		return []bakehouse.Finding{{Message: err.Error()}}
 	}
-	open := map[string]bool{}
-	for _, name := range unknown {
-		open[name] = true
-	}
 	var found []bakehouse.Finding
-	add := func(field, format string, args ...any) {
+	wrong := func(field, format string, args ...any) {
 		found = append(found, bakehouse.Finding{Field: field, Message: fmt.Sprintf(format, args...)})
 	}
-	if s.Direction != "" && s.Direction != "upload" && s.Direction != "download" {
-		add("direction", "Direction must be one of: download, upload.")
+	maybe := func(field string) bool { return slices.Contains(unknown, field) }
+	if s.Direction != "upload" && s.Direction != "download" {
+		wrong("direction", "Direction must be one of: download, upload.")
 	}
-	sources := len(s.all()) > 0 || open["source"] || open["sources"]
-	content := s.Content != "" || open["content"]
-	switch {
-	case sources && content:
-		add("content", "source(s) conflicts with content.")
-	case !sources && !content:
-		add("", "source, sources or content must be specified.")
-	case content && s.download():
-		add("content", "content cannot be downloaded.")
-	}
-	if !s.download() && !s.Generated {
+	if s.Direction == "upload" && !s.Generated {
 		for _, name := range s.all() {
+			field := "sources"
+			if name == s.Source {
+				field = "source"
+			}
 			if _, err := os.Stat(files.Path(name)); err != nil {
-				field := "sources"
-				if name == s.Source {
-					field = "source"
-				}
-				why := err.Error()
-				if os.IsNotExist(err) {
-					why = "no such file or folder"
-				}
-				found = append(found, bakehouse.Finding{
-					Field: field, Message: fmt.Sprintf("Bad source '%s': %s", name, why),
-					Hint: "The path starts from the folder that submit is run in; ${path.root} is that of the template.",
-				})
+				wrong(field, "Bad source '%s': %s", name, bare(err, name))
 			}
 		}
 	}
-	if s.Destination == "" && !open["destination"] {
-		add("destination", "Destination must be specified.")
+	sources := len(s.all()) > 0 || maybe("source") || maybe("sources")
+	content := s.Content != "" || maybe("content")
+	switch {
+	case !sources && !content:
+		wrong("source", "source, sources or content must be specified.")
+	case len(s.all()) > 0 && s.Content != "":
+		wrong("content", "source(s) conflicts with content.")
+	case s.Content != "" && s.Direction == "download":
+		wrong("content", "content can only be uploaded, not downloaded.")
+	}
+	if s.Destination == "" && !maybe("destination") {
+		wrong("destination", "Destination must be specified.")
 	}
 	return found
 }
 
-// Provision brings the files.
-func (File) Provision(ctx context.Context, w provisioners.Work) error {
-	var s Settings
-	if err := json.Unmarshal(w.Settings, &s); err != nil {
-		return bakehouse.Errorf(bakehouse.Invalid, "settings of file: %w", err)
+// bare is what went wrong with a file, without the place where the bundle is.
+func bare(err error, name string) string {
+	if pe, ok := err.(*os.PathError); ok {
+		return fmt.Sprintf("%s %s: %s", pe.Op, name, pe.Err)
 	}
-	if s.Content != "" {
-		bakehouse.LogOf(ctx).Say(fmt.Sprintf("Uploading content => %s", s.Destination))
-		if err := w.Machine.Upload(ctx, s.Destination, strings.NewReader(s.Content), 0); err != nil {
-			return fmt.Errorf("upload content to %s: %w", s.Destination, err)
-		}
-		return nil
+	return err.Error()
+}
+
+// Provision implements provisioners.Provisioner. Files are written whole or not
+// at all, so writing them again does no harm.
+func (*Provisioner) Provision(ctx context.Context, w provisioners.Work) error {
+	s, err := read(w.Settings)
+	if err != nil {
+		return err
 	}
-	for _, source := range s.all() {
-		move := upload
-		if s.download() {
-			move = download
-		}
-		if err := move(ctx, w, source, s.Destination); err != nil {
+	t := transfer{Work: w, destination: s.Destination}
+	switch {
+	case s.Direction == "download":
+		err = t.each(s.all(), func(src string) error { return t.download(ctx, src) })
+	case s.Content != "":
+		err = t.content(ctx, s.Content)
+	default:
+		err = t.each(s.all(), func(src string) error { return t.upload(ctx, src) })
+	}
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// A transfer is one call of Provision.
+type transfer struct {
+	provisioners.Work
+	destination string
+}
+
+func (transfer) each(sources []string, do func(string) error) error {
+	for _, src := range sources {
+		if err := do(src); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// upload brings one file or folder to the machine. A destination that ends with
-// a slash is a folder.
-func upload(ctx context.Context, w provisioners.Work, source, destination string) error {
-	bakehouse.LogOf(ctx).Say(fmt.Sprintf("Uploading %s => %s", source, destination))
-	local := w.Files.Path(source)
+// content uploads what the template itself holds. Packer writes it to a
+// temporary file first, whose name a destination with a slash would get.
+func (t transfer) content(ctx context.Context, content string) error {
+	if strings.HasSuffix(t.destination, "/") {
+		return bakehouse.Errorf(bakehouse.Invalid, "destination %s is a folder: content needs the name of a file", t.destination)
+	}
+	bakehouse.LogOf(ctx).Say("Uploading content => " + t.destination)
+	return t.Machine.Upload(ctx, t.destination, strings.NewReader(content), 0o644)
+}
+
+// upload uploads a file or a folder.
+func (t transfer) upload(ctx context.Context, src string) error {
+	local := t.Files.Path(src)
 	info, err := os.Stat(local)
 	if err != nil {
-		return bakehouse.Errorf(bakehouse.Invalid, "Bad source '%s': %w", source, err)
+		return bakehouse.Errorf(bakehouse.Invalid, "upload %s: %s", src, bare(err, src))
 	}
+	bakehouse.LogOf(ctx).Say(fmt.Sprintf("Uploading %s => %s", src, t.destination))
 	if info.IsDir() {
-		if strings.HasSuffix(source, "/") {
-			local += "/" // the content of the folder, not the folder
+		// Path cleans the name; the slash says whose content is meant.
+		if strings.HasSuffix(src, "/") {
+			local += "/"
+		} else if base := filepath.Base(t.Files.Abs(src)); base != filepath.Base(local) {
+			return t.Machine.UploadDir(ctx, path.Join(t.destination, base), local+"/")
 		}
-		if err := w.Machine.UploadDir(ctx, destination, local); err != nil {
-			return fmt.Errorf("upload %s to %s: %w", source, destination, err)
-		}
-		return nil
-	}
-	if strings.HasSuffix(destination, "/") {
-		destination = path.Join(destination, filepath.Base(local))
+		return t.Machine.UploadDir(ctx, t.destination, local)
 	}
 	f, err := os.Open(local)
 	if err != nil {
-		return bakehouse.Errorf(bakehouse.Invalid, "Bad source '%s': %w", source, err)
+		return fmt.Errorf("upload %s: %w", src, err)
 	}
 	defer f.Close()
-	if err := w.Machine.Upload(ctx, destination, f, info.Mode().Perm()); err != nil {
-		return fmt.Errorf("upload %s to %s: %w", source, destination, err)
+	dst := t.destination
+	if strings.HasSuffix(dst, "/") {
+		dst = path.Join(dst, path.Base(filepath.ToSlash(src)))
 	}
-	return nil
+	return t.Machine.Upload(ctx, dst, f, info.Mode().Perm())
 }
 
-// download brings one file, or a folder when source ends with a slash, from
-// the machine.
-func download(ctx context.Context, w provisioners.Work, source, destination string) error {
-	bakehouse.LogOf(ctx).Say(fmt.Sprintf("Downloading %s => %s", source, destination))
-	if strings.HasSuffix(source, "/") {
-		return w.Download(ctx, strings.TrimSuffix(destination, "/"), func(local string) error {
-			if err := os.MkdirAll(local, 0o700); err != nil {
-				return err
-			}
-			if err := w.Machine.DownloadDir(ctx, source, local); err != nil {
-				return fmt.Errorf("download %s: %w", source, err)
-			}
-			return nil
-		})
+// download fetches a file, the content of a folder (with a trailing slash), or
+// all that a pattern matches.
+func (t transfer) download(ctx context.Context, src string) error {
+	bakehouse.LogOf(ctx).Say(fmt.Sprintf("Downloading %s => %s", src, t.destination))
+	switch {
+	case strings.ContainsAny(src, "*?["):
+		return t.pattern(ctx, src)
+	case strings.HasSuffix(src, "/"):
+		return t.folder(ctx, src, t.destination)
 	}
-	if strings.HasSuffix(destination, "/") {
-		destination = filepath.Join(destination, path.Base(source))
+	dst := t.destination
+	if strings.HasSuffix(dst, "/") {
+		dst += path.Base(src)
 	}
-	return w.Download(ctx, destination, func(local string) (err error) {
+	return t.file(ctx, src, dst)
+}
+
+func (t transfer) file(ctx context.Context, src, dst string) error {
+	return t.Download(ctx, dst, func(local string) error {
 		f, err := os.Create(local)
 		if err != nil {
 			return err
 		}
-		defer func() {
-			if cerr := f.Close(); err == nil {
-				err = cerr
-			}
-		}()
-		if err := w.Machine.Download(ctx, source, f); err != nil {
-			return fmt.Errorf("download %s: %w", source, err)
+		err = t.Machine.Download(ctx, src, f)
+		if err2 := f.Close(); err == nil {
+			err = err2
 		}
-		return nil
+		return err
 	})
 }
+
+// folder fetches the content of the folder src; src ends with a slash.
+func (t transfer) folder(ctx context.Context, src, dst string) error {
+	return t.Download(ctx, strings.TrimRight(dst, "/"), func(local string) error {
+		return t.Machine.DownloadDir(ctx, src, local)
+	})
+}
+
+// pattern fetches all files and folders that match into the destination.
+func (t transfer) pattern(ctx context.Context, src string) error {
+	line := `for f in ` + escape(src) + `; do if test -d "$f"; then echo "d$f"; elif test -e "$f"; then echo "f$f"; fi; done`
+	r, out, err := t.Machine.Exec(ctx, "/bin/sh -c "+quote(line))
+	if err != nil {
+		return err
+	}
+	matches := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if r.Exit != 0 || matches[0] == "" {
+		return bakehouse.Errorf(bakehouse.NotFound, "download %s: nothing on the machine matches", src)
+	}
+	for _, m := range matches {
+		m = strings.TrimSuffix(m, "\r")
+		dst := strings.TrimRight(t.destination, "/") + "/" + path.Base(m[1:])
+		if m[0] == 'd' {
+			err = t.folder(ctx, m[1:]+"/", dst)
+		} else {
+			err = t.file(ctx, m[1:], dst)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// escape leaves only what makes a pattern special to the shell.
+func escape(pattern string) string {
+	var b strings.Builder
+	for _, r := range pattern {
+		word := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r > 127
+		if !word && !strings.ContainsRune("*?[]-!^/._", r) {
+			b.WriteByte('\\')
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'"'"'`) + "'" }

@@ -1,18 +1,15 @@
-// Package shell is the provisioner shell: it runs scripts on the machine, each
-// of them once, whatever happens to whoever watches.
+// Package shell is Packer's shell provisioner: it runs scripts on the machine.
 package shell
 
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"maps"
+	"hash/fnv"
 	"os"
+	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,239 +19,258 @@ import (
 	"github.com/bakehouse-farm/bakehouse/template/interpolate"
 )
 
-// Shell is the provisioner.
-type Shell struct{}
+// A Provisioner implements provisioners.Provisioner.
+type Provisioner struct{}
 
-var _ provisioners.Provisioner = Shell{}
+var _ provisioners.Provisioner = (*Provisioner)(nil)
 
-// New returns the provisioner.
-func New() Shell { return Shell{} }
+// New returns the shell provisioner.
+func New() *Provisioner { return &Provisioner{} }
 
-// Settings returns new settings.
-func (Shell) Settings() any { return new(Settings) }
+// Settings implements bakehouse.Component.
+func (*Provisioner) Settings() any {
+	return &Settings{StartRetryTimeout: bakehouse.Duration(5 * time.Minute)}
+}
 
-// Provision runs the scripts in their order.
-func (Shell) Provision(ctx context.Context, w provisioners.Work) error {
-	var s Settings
-	if err := json.Unmarshal(w.Settings, &s); err != nil {
-		return bakehouse.Errorf(bakehouse.Invalid, "settings of shell: %w", err)
-	}
-	r := &run{Work: w, salt: salt(w)}
-	r.Settings = s.withDefaults(r.salt)
-	scripts, err := r.scripts()
+// A script is one of those that a block runs.
+type script struct {
+	name    string // as the user sees it
+	content []byte
+}
+
+// Provision implements provisioners.Provisioner. The scripts run one after the
+// other, each of them once: whether one has been started is asked of the
+// machine before anything is sent to it.
+func (*Provisioner) Provision(ctx context.Context, w provisioners.Work) error {
+	s, err := read(w.Settings)
 	if err != nil {
 		return err
 	}
-	for i, script := range scripts {
-		if err := r.script(ctx, fmt.Sprintf("%s.%d", w.ID, i+1), script); err != nil {
+	scripts, err := s.load(w)
+	if err != nil {
+		return err
+	}
+	r := run{Work: w, settings: s, path: s.remotePath(w)}
+	for i, sc := range scripts {
+		bakehouse.LogOf(ctx).Say("Provisioning with shell script: " + sc.name)
+		if err := r.script(ctx, i, sc); err != nil {
 			return err
 		}
 	}
-	return r.sleep(ctx, time.Duration(r.PauseAfter))
+	if pause := time.Duration(s.PauseAfter); pause > 0 {
+		bakehouse.LogOf(ctx).Say(fmt.Sprintf("Pausing %s after this provisioner...", pause))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
-// salt tells the files of this call apart from those of others on the machine.
-// Packer takes a random number below 9999; ours must be the same each time.
-func salt(w provisioners.Work) string {
-	sum := sha256.Sum256([]byte(string(w.Build.ID) + "|" + w.ID))
-	return fmt.Sprint(binary.BigEndian.Uint64(sum[:8]) % 1e9)
+// load reads the scripts.
+func (s Settings) load(w provisioners.Work) ([]script, error) {
+	if len(s.Inline) > 0 {
+		// Packer shows the temporary file that it makes of them.
+		return []script{{name: "/tmp/packer-shell" + number(w), content: s.inline()}}, nil
+	}
+	var all []script
+	for _, name := range s.files() {
+		content, err := os.ReadFile(w.Files.Path(name))
+		if err != nil {
+			return nil, bakehouse.Errorf(bakehouse.Invalid, "Bad script '%s': %s", name, bare(err, name))
+		}
+		if !s.Binary {
+			content = bytes.ReplaceAll(content, []byte("\r\n"), []byte("\n"))
+		}
+		all = append(all, script{name: name, content: content})
+	}
+	if len(all) == 0 {
+		return nil, bakehouse.Errorf(bakehouse.Invalid, "Either a script file or inline script must be specified.")
+	}
+	return all, nil
+}
+
+func (s Settings) inline() []byte {
+	var b bytes.Buffer
+	switch {
+	case s.InlineShebang != nil:
+		b.WriteString("#!" + *s.InlineShebang + "\n")
+	case !strings.HasPrefix(s.Inline[0], "#!"):
+		b.WriteString("#!/bin/sh -e\n")
+	}
+	for _, line := range s.Inline {
+		b.WriteString(line + "\n")
+	}
+	if s.Binary {
+		return b.Bytes()
+	}
+	return bytes.ReplaceAll(b.Bytes(), []byte("\r\n"), []byte("\n"))
+}
+
+// number stands where Packer draws one at random: the same for each call of
+// the same step, as another agent must find what this one left.
+func number(w provisioners.Work) string {
+	h := fnv.New32a()
+	fmt.Fprintf(h, "%s\x00%s", w.Build.ID, w.ID)
+	return strconv.FormatUint(uint64(h.Sum32()), 10)
+}
+
+func (s Settings) remotePath(w provisioners.Work) string {
+	if s.RemotePath != "" {
+		return s.RemotePath
+	}
+	name := s.RemoteFile
+	if name == "" {
+		name = "script_" + number(w) + ".sh"
+	}
+	return path.Join(s.RemoteFolder, name)
 }
 
 // A run is one call of Provision.
 type run struct {
 	provisioners.Work
-	Settings
-	salt string
-}
-
-// A script is what to upload, and what to call it.
-type script struct {
-	name string
-	data []byte
-}
-
-// scripts reads the scripts that the settings name.
-func (r *run) scripts() ([]script, error) {
-	if len(r.Inline) > 0 {
-		return []script{{name: "/tmp/packer-shell" + r.salt, data: r.inline()}}, nil
-	}
-	names := r.Settings.Scripts
-	if r.Script != "" {
-		names = []string{r.Script}
-	}
-	var out []script
-	for _, name := range names {
-		data, err := os.ReadFile(r.Files.Path(name))
-		if err != nil {
-			return nil, bakehouse.Errorf(bakehouse.Invalid, "Bad script '%s': %s", name, reason(err))
-		}
-		if !r.Binary {
-			data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
-		}
-		out = append(out, script{name, data})
-	}
-	return out, nil
-}
-
-// inline makes a script of the lines. A shebang that they bring along wins over
-// the default.
-func (r *run) inline() []byte {
-	var b strings.Builder
-	shebang := r.InlineShebang
-	if shebang == "" && !strings.HasPrefix(r.Inline[0], "#!") {
-		shebang = "/bin/sh -e"
-	}
-	if shebang != "" {
-		b.WriteString("#!" + shebang + "\n")
-	}
-	for _, line := range r.Inline {
-		b.WriteString(line + "\n")
-	}
-	return []byte(b.String())
+	settings Settings
+	path     string // of the script on the machine
 }
 
 // script runs one script, or follows it where it is.
-func (r *run) script(ctx context.Context, id string, s script) error {
-	bakehouse.LogOf(ctx).Say("Provisioning with shell script: " + s.name)
-	line, err := r.line()
+func (r run) script(ctx context.Context, i int, sc script) error {
+	id := r.ID + "." + strconv.Itoa(i)
+	known, err := r.Machine.Probe(ctx, id)
 	if err != nil {
-		return err
+		return ended(ctx, fmt.Errorf("look for script %s on the machine: %w", sc.name, err))
 	}
-	// A script that has begun must not be written to again: its shell may be
-	// reading it.
-	if err := r.patiently(ctx, func() error { return r.upload(ctx, id, s) }); err != nil {
-		return err
-	}
-	result, err := r.Machine.Run(ctx, communicator.Command{
-		ID: id, Line: line, Env: r.Work.Env, ExpectDisconnect: r.mayDisconnect(),
-	}, r.Output.Offset(id), r.Output.Sink(id))
-	if err != nil {
-		if bakehouse.KindOf(err) == bakehouse.Lost {
-			return bakehouse.Errorf(bakehouse.Lost, "Script disconnected unexpectedly. If you expected your script to disconnect, i.e. from a restart, you can try adding `\"expect_disconnect\": true` or `\"valid_exit_codes\": [0, 2300218]` to the shell provisioner parameters. (%w)", err)
+	vars := r.vars()
+	if known == communicator.None {
+		if err := r.bring(ctx, sc, vars); err != nil {
+			return ended(ctx, err)
 		}
+	}
+	line, err := r.line(vars)
+	if err != nil {
 		return err
 	}
-	exit := result.Exit
-	if result.Disconnected {
-		exit = disconnected
+	codes := r.settings.ValidExitCodes
+	expect := r.settings.ExpectDisconnect || slices.Contains(codes, disconnected)
+	result, err := r.Machine.Run(ctx, communicator.Command{ID: id, Line: line, Env: r.Env, ExpectDisconnect: expect},
+		r.Output.Offset(id), r.Output.Sink(id))
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case bakehouse.KindOf(err) == bakehouse.Lost:
+		return bakehouse.Errorf(bakehouse.Lost, "Script disconnected unexpectedly. "+
+			"If it is meant to, for example to reboot the machine, set expect_disconnect = true "+
+			"or valid_exit_codes = [0, %d] in the shell provisioner: %w", disconnected, err)
+	default:
+		return fmt.Errorf("run %s: %w", sc.name, err)
 	}
-	if !slices.Contains(r.ValidExitCodes, exit) && !(result.Disconnected && r.ExpectDisconnect) {
-		return bakehouse.Errorf(bakehouse.Script, "Script exited with non-zero exit status: %d. Allowed exit codes are: %v", exit, r.ValidExitCodes)
+	if !result.Disconnected && !slices.Contains(codes, result.Exit) {
+		return bakehouse.Errorf(bakehouse.Script, "Script exited with non-zero exit status: %d. Allowed exit codes are: %v", result.Exit, codes)
 	}
-	if r.SkipClean {
+	if r.settings.SkipClean {
 		return nil
 	}
-	return r.patiently(ctx, func() error { return r.clean(ctx) })
+	return ended(ctx, r.clean(ctx))
 }
 
-func (r *run) mayDisconnect() bool {
-	return r.ExpectDisconnect || slices.Contains(r.ValidExitCodes, disconnected)
-}
-
-// upload puts the script on the machine, unless it has begun there.
-func (r *run) upload(ctx context.Context, id string, s script) error {
-	state, err := r.Machine.Probe(ctx, id)
-	if err != nil || state != communicator.None {
-		return err
+// ended lets the end of the context speak for itself.
+func ended(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	if r.UseEnvVarFile {
-		if err := r.Machine.Upload(ctx, r.envFile(), strings.NewReader(r.vars()), 0o600); err != nil {
-			return fmt.Errorf("upload environment: %w", err)
+	return err
+}
+
+// bring brings the script, and the file of variables, to the machine, which
+// may be rebooting. Nothing has been started yet, so all of it may be repeated.
+func (r run) bring(ctx context.Context, sc script, vars string) error {
+	limit := time.Now().Add(time.Duration(r.settings.StartRetryTimeout))
+	for {
+		err := r.upload(ctx, sc, vars)
+		if err == nil || bakehouse.KindOf(err).Final() || ctx.Err() != nil {
+			return err
+		}
+		if time.Now().After(limit) {
+			return bakehouse.Errorf(bakehouse.Timeout, "upload script within start_retry_timeout (%s): %w", time.Duration(r.settings.StartRetryTimeout), err)
+		}
+		select {
+		case <-time.After(2 * time.Second):
+		case <-ctx.Done():
 		}
 	}
-	if err := r.Machine.Upload(ctx, r.RemotePath, bytes.NewReader(s.data), 0o755); err != nil {
-		return fmt.Errorf("upload script to %s: %w", r.RemotePath, err)
+}
+
+func (r run) upload(ctx context.Context, sc script, vars string) error {
+	if r.settings.UseEnvVarFile {
+		if err := r.Machine.Upload(ctx, r.varFile(), strings.NewReader(vars), 0o600); err != nil {
+			return fmt.Errorf("upload of the environment variables: %w", err)
+		}
+	}
+	if err := r.Machine.Upload(ctx, r.path, bytes.NewReader(sc.content), 0o755); err != nil {
+		return fmt.Errorf("upload script: %w", err)
 	}
 	return nil
 }
 
-// clean removes what upload put there.
-func (r *run) clean(ctx context.Context) error {
-	names := []string{r.RemotePath}
-	if r.UseEnvVarFile {
-		names = append(names, r.envFile())
+func (r run) varFile() string {
+	return path.Join(r.settings.RemoteFolder, "varfile_"+number(r.Work)+".sh")
+}
+
+// clean removes what bring brought.
+func (r run) clean(ctx context.Context) error {
+	names := []string{r.path}
+	if r.settings.UseEnvVarFile {
+		names = append(names, r.varFile())
 	}
 	for _, name := range names {
-		result, out, err := r.Machine.Exec(ctx, "rm -f "+quote(name))
-		if err != nil {
-			return fmt.Errorf("remove %s: %w", name, err)
+		result, out, err := r.Machine.Exec(ctx, "rm -f "+name)
+		if err == nil && result.Exit != 0 {
+			err = bakehouse.Errorf(bakehouse.Script, "exit status %d: %s", result.Exit, bytes.TrimSpace(out))
 		}
-		if result.Exit != 0 {
-			// As in Packer, what cannot be removed does not fail the build.
-			bakehouse.LogOf(ctx).Error(fmt.Sprintf("Error removing %s: exit status %d: %s", name, result.Exit, bytes.TrimSpace(out)))
+		if err != nil {
+			return fmt.Errorf("remove temporary script at %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// patiently repeats what fails because the machine cannot be reached, until
-// start_retry_timeout has passed: it may be rebooting after an earlier script.
-func (r *run) patiently(ctx context.Context, do func() error) error {
-	deadline := time.Now().Add(r.StartRetryTimeout.Or(5 * time.Minute))
-	for {
-		err := do()
-		if err == nil || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-			return err
-		}
-		if bakehouse.KindOf(err).Final() || time.Now().After(deadline) {
-			return err
-		}
-		if err := r.sleep(ctx, 2*time.Second); err != nil {
-			return err
-		}
+// vars makes the assignments of all variables, in the order of their names.
+func (r run) vars() string {
+	all := map[string]string{"PACKER_BUILD_NAME": r.Build.Source, "PACKER_BUILDER_TYPE": r.Build.Type}
+	for _, kv := range r.settings.EnvironmentVars {
+		name, value, _ := strings.Cut(kv, "=")
+		all[name] = value
 	}
-}
-
-func (r *run) sleep(ctx context.Context, d time.Duration) error {
-	if d == 0 {
-		return nil
+	for name, value := range r.settings.Env {
+		all[name] = value
 	}
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
+	names := make([]string, 0, len(all))
+	for name := range all {
+		names = append(names, name)
 	}
-}
-
-func (r *run) envFile() string { return r.RemoteFolder + "/varfile_" + r.salt }
-
-// line is the command that runs the script.
-func (r *run) line() (string, error) {
-	data := map[string]any{"Path": r.RemotePath, "Vars": r.vars(), "EnvVarFile": ""}
-	if r.UseEnvVarFile {
-		data["Vars"], data["EnvVarFile"] = "", r.envFile()
-	}
-	line, err := interpolate.Render(r.ExecuteCommand, interpolate.Context{
-		Time: r.Build.Started, Seed: string(r.Build.ID) + r.ID,
-		BuildName: r.Build.Source, BuildType: r.Build.Type, Data: data,
-	})
-	if err != nil {
-		return "", bakehouse.Errorf(bakehouse.Invalid, "execute_command: %w", err)
-	}
-	return line, nil
-}
-
-// vars is the environment as the format writes it, in the order of the names.
-func (r *run) vars() string {
-	env := map[string]string{
-		"PACKER_BUILD_NAME":   r.Build.Source,
-		"PACKER_BUILDER_TYPE": r.Build.Type,
-	}
-	for k, v := range r.Settings.Env {
-		env[k] = v
-	}
-	for _, kv := range r.Environment {
-		k, v, _ := strings.Cut(kv, "=")
-		env[k] = v
-	}
+	slices.Sort(names)
 	var b strings.Builder
-	for _, k := range slices.Sorted(maps.Keys(env)) {
-		// Within single quotes, only a single quote needs help.
-		fmt.Fprintf(&b, r.EnvVarFormat, k, strings.ReplaceAll(env[k], "'", `'"'"'`))
+	for _, name := range names {
+		fmt.Fprintf(&b, r.settings.EnvVarFormat, name, strings.ReplaceAll(all[name], "'", `'"'"'`))
 	}
 	return b.String()
 }
 
-// quote makes one word of s for a POSIX shell.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'"'"'`) + "'" }
+// line renders execute_command.
+func (r run) line(vars string) (string, error) {
+	data := map[string]any{"Path": r.path, "Vars": vars, "EnvVarFile": ""}
+	if r.settings.UseEnvVarFile {
+		// The file holds them; the command line, which ps shows, does not.
+		data["Vars"], data["EnvVarFile"] = "", r.varFile()
+	}
+	line, err := interpolate.Render(r.settings.ExecuteCommand, interpolate.Context{
+		Time: r.Build.Started, Seed: string(r.Build.ID) + r.ID,
+		BuildName: r.Build.Source, BuildType: r.Build.Type, Data: data,
+	})
+	if err != nil {
+		return "", bakehouse.Errorf(bakehouse.Invalid, "Error processing command: %w", err)
+	}
+	return line, nil
+}
