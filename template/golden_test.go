@@ -27,12 +27,11 @@ var pinned = Pinned{
 
 // A scene is a template with what it is called with, from one txtar archive.
 type scene struct {
-	files  bakehouse.Files
-	path   string
-	in     Inputs
-	sel    Selection
-	build  map[string]string
-	failed hcl.Diagnostics
+	files bakehouse.Files
+	path  string
+	in    Inputs
+	sel   Selection
+	build map[string]string
 }
 
 // unpack lays the archive's files out below a root of their own, so that the

@@ -42,7 +42,7 @@ func unknownType(kind, typ string, at hcl.Range, have []string) *hcl.Diagnostic 
 	for _, known := range packerKnows[kind] {
 		if known == typ {
 			return failureAt(at, "This farm cannot run "+kind+" type \""+typ+"\" yet",
-				"Packer has the %s %q, with a plugin; Bakehouse does not have it yet.", kind, typ)
+				"Packer has the %s %q; Bakehouse does not have it yet.", kind, typ)
 		}
 	}
 	d := failureAt(at, "Unknown "+kind+" type \""+typ+"\"", "There is no %s of that type.", kind)

@@ -3,7 +3,6 @@ package template
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"sort"
 
 	"github.com/hashicorp/hcl/v2"
@@ -176,5 +175,5 @@ func Failure(diags hcl.Diagnostics) error {
 		}
 	}
 	cause, _ := first.Extra.(error)
-	return bakehouse.Errorf(kind, "%w", errors.Join(first, cause))
+	return bakehouse.Errorf(kind, "%s: %w", first.Summary, cause)
 }
