@@ -129,7 +129,7 @@ func TestPacker(t *testing.T) {
 	cloud := localcloudtest.Start(t)
 	c := ec2.NewFromConfig(cloud.Config(region))
 	hello := filepath.Join(t.TempDir(), "hello")
-	if err := os.WriteFile(hello, []byte("hello\n"), 0o600); err != nil {
+	if err := os.WriteFile(hello, []byte("hello\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	packer(t, cloud, "packer-web", ubuntuSource+`

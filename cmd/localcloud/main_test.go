@@ -173,14 +173,46 @@ func TestKill(t *testing.T) {
 	if !strings.Contains(ok(t, "images", "-state", dir), *img.ImageId) || !strings.Contains(ok(t, "instances", "-state", dir), id) {
 		t.Error("images or instances are not listed")
 	}
+}
 
-	// Export, import it again, and boot that.
-	tar := filepath.Join(t.TempDir(), "web.tar")
-	ok(t, "export", "-state", dir, *img.ImageId, tar)
-	list, err := exec.CommandContext(t.Context(), "tar", "-tf", tar).Output()
-	if err != nil || !strings.Contains(string(list), "root/mark") {
-		t.Errorf("exported tarball lacks root/mark: %v", err)
+// A root file system goes in and comes out as it was, owners and modes included.
+func TestImportExport(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	p := serving(t, dir)
+	defer func() {
+		ok(t, "reset", "-state", dir)
+		p.end(t, syscall.SIGTERM)
+	}()
+	work := t.TempDir()
+	root, in, out := filepath.Join(work, "root"), filepath.Join(work, "in.tar.gz"), filepath.Join(work, "out.tar")
+	for _, line := range []string{
+		"mkdir -p " + root + "/etc " + root + "/bin",
+		"echo web > " + root + "/etc/hostname",
+		"install -o 1234 -m 4711 /bin/true " + root + "/bin/tool",
+		"ln -s tool " + root + "/bin/link",
+		"tar -C " + root + " -czf " + in + " .",
+	} {
+		if b, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", line).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", line, err, b)
+		}
 	}
+	ok(t, "import", "-state", dir, "my-base", in, "-owner", "099720109477")
+	c := ec2.NewFromConfig(localcloudtest.Config(p.url, "eu-west-1"))
+	found, err := c.DescribeImages(t.Context(), &ec2.DescribeImagesInput{
+		Owners: []string{"099720109477"}, Filters: []types.Filter{{Name: aws.String("name"), Values: []string{"my-*"}}},
+	})
+	if err != nil || len(found.Images) != 1 {
+		t.Fatalf("found %+v, %v", found, err)
+	}
+	ok(t, "export", "-state", dir, *found.Images[0].ImageId, out)
+	list, err := exec.CommandContext(t.Context(), "tar", "--numeric-owner", "-tvf", out).Output()
+	for _, want := range []string{"-rws--x--x 1234/", "bin/link -> tool", "etc/hostname"} {
+		if err != nil || !strings.Contains(string(list), want) {
+			t.Errorf("exported tarball lacks %q: %v\n%s", want, err, list)
+		}
+	}
+	ok(t, "rm", "-state", dir, "my-base")
 }
 
 // What cannot be done is said, with the way out, and the exit status is 1.
