@@ -51,6 +51,8 @@ func startMoto(t *testing.T) string {
 	}
 	cmd := exec.Command(server, "-H", "127.0.0.1", "-p", fmt.Sprint(port))
 	cmd.Stdout, cmd.Stderr = log, log
+	// One image to start from: with its usual hundreds each question takes long.
+	cmd.Env = append(os.Environ(), "MOTO_AMIS_PATH="+filepath.Join("testdata", "moto-amis.json"))
 	// It must not outlive a test that is killed. The signal is tied to the thread
 	// that starts it, so this test keeps its thread.
 	runtime.LockOSThread()
@@ -188,8 +190,8 @@ func list(ctx context.Context, c *ec2.Client, by []types.Filter, add func(string
 	return nil
 }
 
-// motoGaps makes up for what moto 5.2 does not have of CreateImage and
-// CopyImage: tags of snapshots, tags of copies, client tokens, and that a name
+// motoGaps makes up for what moto 5.2 does not have: client tokens, and of
+// CreateImage and CopyImage tags of snapshots, tags of copies, and that a name
 // is given once. All else reaches moto as the builder sends it.
 type motoGaps struct {
 	t    *testing.T
@@ -209,6 +211,9 @@ func (g *motoGaps) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	action := form.Get("Action")
+	if action == "RunInstances" {
+		return g.runOnce(req, body, form.Get("ClientToken"))
+	}
 	if action != "CreateImage" && action != "CopyImage" {
 		req.Body = io.NopCloser(bytes.NewReader(body))
 		return g.send.Do(req)
@@ -229,6 +234,26 @@ func (g *motoGaps) Do(req *http.Request) (*http.Response, error) {
 		g.made[key] = id
 	}
 	return reply(200, fmt.Sprintf("<%sResponse><imageId>%s</imageId></%[1]sResponse>", action, id)), nil
+}
+
+// runOnce answers the same to the same token.
+func (g *motoGaps) runOnce(req *http.Request, body []byte, token string) (*http.Response, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.made[token] == "" {
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		resp, err := g.send.Do(req)
+		if err != nil || resp.StatusCode != 200 {
+			return resp, err
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return nil, err
+		}
+		g.made[token] = string(text)
+	}
+	return reply(200, g.made[token]), nil
 }
 
 func reply(status int, body string) *http.Response {
@@ -285,13 +310,7 @@ func (g *motoGaps) make(ctx context.Context, c *ec2.Client, action string, form 
 // deregistration protection, fast launch.
 func TestMoto(t *testing.T) {
 	url := startMoto(t)
-	images, err := client(t, url, "us-east-1").DescribeImages(t.Context(), &ec2.DescribeImagesInput{
-		Filters: []types.Filter{{Name: aws.String("root-device-type"), Values: []string{"ebs"}}},
-	})
-	if err != nil || len(images.Images) == 0 {
-		t.Fatalf("moto has no image to start from: %v", err)
-	}
-	source := aws.ToString(images.Images[0].ImageId)
+	source := "ami-00000000000000001" // of testdata/moto-amis.json
 	var mu sync.Mutex
 	made := map[string]string{}
 	agent := func(t *testing.T) builderstest.Platform {
