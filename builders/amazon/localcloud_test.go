@@ -49,7 +49,6 @@ func localSettings(t *testing.T, c *localcloudtest.Cloud, more map[string]any) f
 // to make an image.
 func TestLocalcloud(t *testing.T) {
 	for name, more := range map[string]map[string]any{
-		"plain":     {"run_tags": map[string]string{"a": "b"}, "snapshot_tags": map[string]string{"c": "d"}},
 		"encrypted": {"encrypt_boot": true},
 		"full": {
 			"deregistration_protection": map[string]any{"enabled": true}, "deprecate_at": time.Now().AddDate(1, 0, 0).Format(time.RFC3339),
@@ -78,7 +77,7 @@ func TestLocalcloudBoots(t *testing.T) {
 	c := localcloudtest.Start(t)
 	builderstest.Run(t, builderstest.Subject{
 		Agent:    func(*testing.T) builderstest.Platform { return NewEBS(endpoint(c.URL)) },
-		Settings: localSettings(t, c, nil),
+		Settings: localSettings(t, c, map[string]any{"run_tags": map[string]string{"a": "b"}, "snapshot_tags": map[string]string{"c": "d"}}),
 		Left:     left(t, c.URL),
 	})
 }

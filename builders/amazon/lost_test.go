@@ -398,7 +398,8 @@ func TestRequests(t *testing.T) {
 		"metadata_options": map[string]any{"http_endpoint": "disabled"}, "enable_unlimited_credits": true,
 		"launch_block_device_mappings": []map[string]any{
 			{"device_name": "/dev/xvda", "volume_size": 9, "volume_type": "gp2", "iops": 3000, "encrypted": true},
-			{"device_name": "/dev/xvdb", "no_device": true}, {"device_name": "/dev/xvdc", "virtual_name": "ephemeral0"},
+			{"device_name": "/dev/xvdb", "no_device": true},
+			{"device_name": "/dev/xvdc", "virtual_name": "ephemeral0"},
 		},
 	})
 	f.add("us-east-1", "subnet", map[string]string{"zone": "us-east-1b", "vpc-id": "vpc-9"}, nil, nil).id = "subnet-1"

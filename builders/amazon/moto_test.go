@@ -328,23 +328,5 @@ func TestMoto(t *testing.T) {
 			"ami_users":       []string{"123456789012"},
 		}
 	}
-	t.Run("plain", func(t *testing.T) {
-		builderstest.Run(t, builderstest.Subject{
-			Agent:    agent,
-			Settings: settings,
-			Left:     left(t, url),
-		})
-	})
-	t.Run("encrypted", func(t *testing.T) {
-		builderstest.Run(t, builderstest.Subject{
-			Agent: agent,
-			Settings: func(name string) map[string]any {
-				s := settings(name)
-				s["encrypt_boot"] = true
-				s["ami_regions"] = []string{"us-west-2"}
-				return s
-			},
-			Left: left(t, url),
-		})
-	})
+	builderstest.Run(t, builderstest.Subject{Agent: agent, Settings: settings, Left: left(t, url)})
 }

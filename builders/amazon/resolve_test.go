@@ -39,8 +39,10 @@ func TestResolve(t *testing.T) {
 		{"public ip", map[string]any{"temporary_security_group_source_public_ip": true}, nil, "", "", func(p plan) bool {
 			return slices.Equal(p.CIDRs, []string{"198.51.100.7/32"})
 		}},
-		{"name is taken", nil, func(f *fakeCloud) { f.addImage("us-east-1", "web-1", nil, nil).id = "ami-old" }, bakehouse.Conflict,
-			"Error: AMI Name: 'web-1' is used by an existing AMI: ami-old", nil},
+		{
+			"name is taken", nil, func(f *fakeCloud) { f.addImage("us-east-1", "web-1", nil, nil).id = "ami-old" }, bakehouse.Conflict,
+			"Error: AMI Name: 'web-1' is used by an existing AMI: ami-old", nil,
+		},
 		{"no image", map[string]any{"source_ami": "ami-none"}, nil, bakehouse.NotFound, "No AMI was found matching filters: region us-east-1; image ami-none", nil},
 		{"most recent", map[string]any{"source_ami": "", "source_ami_filter": map[string]any{
 			"owners": []string{"amazon"}, "filters": map[string]string{"name": "debian-12, debian-13"}, "most_recent": true,
@@ -50,25 +52,43 @@ func TestResolve(t *testing.T) {
 		{"more than one image", map[string]any{"source_ami": "", "source_ami_filter": map[string]any{"owners": []string{"amazon"}}}, func(f *fakeCloud) {
 			f.add("us-east-1", "image", map[string]string{"owner": "amazon", "root": "ebs"}, nil, nil)
 		}, bakehouse.Invalid, "Your query returned more than one result.", nil},
-		{"instance store", nil, func(f *fakeCloud) { f.get("us-east-1", "image", "ami-0000base").fields["root"] = "instance-store" }, bakehouse.Invalid,
-			"The provided source AMI has an invalid root device type.\nExpected 'ebs', got 'instance-store'.", nil},
+		{
+			"instance store", nil, func(f *fakeCloud) { f.get("us-east-1", "image", "ami-0000base").fields["root"] = "instance-store" }, bakehouse.Invalid,
+			"The provided source AMI has an invalid root device type.\nExpected 'ebs', got 'instance-store'.", nil,
+		},
 		{"not hvm", map[string]any{"ena_support": true}, func(f *fakeCloud) {
 			f.get("us-east-1", "image", "ami-0000base").fields["virtualization-type"] = "paravirtual"
 		}, bakehouse.Invalid, "Cannot enable enhanced networking, source AMI 'ami-0000base' is not HVM", nil},
-		{"option says not hvm", map[string]any{"sriov_support": true, "ami_virtualization_type": "paravirtual"}, nil, bakehouse.Invalid,
-			"Cannot enable enhanced networking, AMIVirtType 'paravirtual' is not HVM", nil},
+		{
+			"option says not hvm",
+			map[string]any{"sriov_support": true, "ami_virtualization_type": "paravirtual"},
+			nil, bakehouse.Invalid,
+			"Cannot enable enhanced networking, AMIVirtType 'paravirtual' is not HVM", nil,
+		},
 		{"unknown region", map[string]any{"ami_regions": []string{"mars-1"}}, nil, bakehouse.Invalid, "Invalid region(s): [mars-1], available regions: [eu-west-1, us-east-1, us-west-2]", nil},
 		{"filters", map[string]any{
 			"vpc_filter":    map[string]any{"filters": map[string]string{"tag:Name": "main"}},
 			"subnet_filter": map[string]any{"filter": []map[string]string{{"name": "tag:net", "value": "build"}}, "most_free": true},
 		}, vpcs, "", "", func(p plan) bool { return p.Vpc == "vpc-main" && p.Subnet == "subnet-b" && p.Zone == "z-subnet-b" }},
-		{"several subnets", map[string]any{"subnet_filter": map[string]any{"filters": map[string]string{"tag:net": "build"}}}, vpcs, bakehouse.Invalid,
-			"Your filter matched 3 Subnets. Please try a more specific search, or set random or most_free to true.", nil},
+		{
+			"several subnets",
+			map[string]any{"subnet_filter": map[string]any{"filters": map[string]string{"tag:net": "build"}}},
+			vpcs, bakehouse.Invalid,
+			"Your filter matched 3 Subnets. Please try a more specific search, or set random or most_free to true.", nil,
+		},
 		{"no subnet", map[string]any{"subnet_filter": map[string]any{"filters": map[string]string{"tag:net": "none"}}}, vpcs, bakehouse.NotFound, "No Subnets was found matching filters", nil},
-		{"no vpc", map[string]any{"vpc_filter": map[string]any{"filters": map[string]string{"tag:Name": "none"}}}, vpcs, bakehouse.NotFound,
-			"Exactly one VPC should match the filter, but 0 VPC's was found", nil},
-		{"vpc without subnet", map[string]any{"vpc_id": "vpc-main"}, vpcs, bakehouse.Invalid,
-			"Error: subnet_id or subnet_filter must be provided for non-default VPCs (vpc-main)", nil},
+		{
+			"no vpc",
+			map[string]any{"vpc_filter": map[string]any{"filters": map[string]string{"tag:Name": "none"}}},
+			vpcs, bakehouse.NotFound,
+			"Exactly one VPC should match the filter, but 0 VPC's was found", nil,
+		},
+		{
+			"vpc without subnet",
+			map[string]any{"vpc_id": "vpc-main"},
+			vpcs, bakehouse.Invalid,
+			"Error: subnet_id or subnet_filter must be provided for non-default VPCs (vpc-main)", nil,
+		},
 		{"no groups", map[string]any{"security_group_filter": map[string]any{"filters": map[string]string{"tag:x": "y"}}}, nil, bakehouse.NotFound, "No security groups was found for filters", nil},
 		{"groups", map[string]any{"security_group_filter": map[string]any{"filters": map[string]string{"tag:x": "y"}}}, func(f *fakeCloud) {
 			f.add("us-east-1", "group", map[string]string{}, map[string]string{"x": "y"}, nil).id = "sg-x"
