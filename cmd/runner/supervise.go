@@ -38,10 +38,11 @@ func supervise(args []string, ready *os.File) error {
 		return fmt.Errorf("become the subreaper: %w", errno)
 	}
 	var spec runner.Spec
-	if err := json.NewDecoder(os.NewFile(specFD, "spec")).Decode(&spec); err != nil {
+	in := os.NewFile(specFD, "spec")
+	if err := json.NewDecoder(in).Decode(&spec); err != nil {
 		return fmt.Errorf("read the spec: %w", err)
 	}
-	_ = syscall.Close(specFD)
+	in.Close()
 	self, ok := readProcess(os.Getpid())
 	if !ok {
 		return errors.New("cannot read /proc")
