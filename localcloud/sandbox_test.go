@@ -2,7 +2,9 @@ package localcloud_test
 
 import (
 	"context"
+	"errors"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/bakehouse-farm/bakehouse/localcloud"
@@ -28,7 +31,7 @@ func login(t testing.TB, addr, user, key string) *ssh.Client {
 		User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(s)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 5 * time.Second,
 	}
 	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		c, err := ssh.Dial("tcp", net.JoinHostPort(addr, "22"), conf)
+		c, err := dial(net.JoinHostPort(addr, "22"), conf)
 		if err == nil {
 			return c
 		}
@@ -36,6 +39,39 @@ func login(t testing.TB, addr, user, key string) *ssh.Client {
 			t.Fatalf("no login at %s: %v", addr, err)
 		}
 	}
+}
+
+// dial is ssh.Dial with a limit for all of it, and to this machine only: without
+// a route of its own, the address is no instance's, and not ours to call.
+func dial(addr string, conf *ssh.ClientConfig) (*ssh.Client, error) {
+	ap, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	_, host, err := net.ParseCIDR(ap.Addr().String() + "/32")
+	if err != nil {
+		return nil, err
+	}
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: host}, netlink.RT_FILTER_DST)
+	if err != nil {
+		return nil, err
+	}
+	if len(routes) == 0 {
+		return nil, errors.New("no route")
+	}
+	conn, err := net.DialTimeout("tcp", addr, conf.Timeout)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.SetDeadline(time.Now().Add(conf.Timeout)); err != nil {
+		return nil, err
+	}
+	c, chans, reqs, err := ssh.NewClientConn(conn, addr, conf)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return ssh.NewClient(c, chans, reqs), conn.SetDeadline(time.Time{})
 }
 
 func say(t testing.TB, c *ssh.Client, line string) string {
