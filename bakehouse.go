@@ -44,6 +44,8 @@ type Build struct {
 	// They never travel in a payload (see activities): they are filled in on the
 	// agent, from the plan.
 	Settings json.RawMessage `json:"-"`
+	// Files finds the local files that the settings name. Filled in with them.
+	Files Files `json:"-"`
 }
 
 // Tags of everything a build makes, present from the call that creates it.

@@ -80,13 +80,11 @@ func (a *Activities) makePlan(ctx context.Context, in PlanInput) (Planned, error
 	return out, nil
 }
 
-// failedPlan turns diagnostics into a failure. It is final, unless it was the
-// world that did not answer a data source.
+// failedPlan turns diagnostics into a failure, shown as they are. It is final,
+// unless it was the world that did not answer a data source.
 func failedPlan(diags hcl.Diagnostics, t *template.Template) error {
-	for _, d := range diags {
-		if trouble, ok := d.Extra.(error); ok && !bakehouse.KindOf(trouble).Final() {
-			return trouble
-		}
+	if err := template.Failure(diags); !bakehouse.KindOf(err).Final() {
+		return err
 	}
 	var text strings.Builder
 	template.WriteDiagnostics(&text, diags, t, false, 100)
@@ -171,7 +169,11 @@ func (a *Activities) build(ctx context.Context, s Step) (bakehouse.Build, builde
 	if !ok {
 		return bakehouse.Build{}, nil, bakehouse.Errorf(bakehouse.Invalid, "this agent has no builder %q", s.Build.Type)
 	}
+	l, err := a.load(ctx, s.Plan.Files)
+	if err != nil {
+		return bakehouse.Build{}, nil, err
+	}
 	b := s.Build
-	b.Settings = p.Builds[s.Plan.Index].Settings
+	b.Settings, b.Files = p.Builds[s.Plan.Index].Settings, l.files
 	return b, builder, nil
 }

@@ -35,9 +35,6 @@ type Config struct {
 	// Getenv looks up AWS_MAX_ATTEMPTS, AWS_POLL_DELAY_SECONDS and
 	// AWS_TIMEOUT_SECONDS; nil means os.Getenv.
 	Getenv func(string) string
-	// Files finds the files that a build's settings name (user_data_file); nil
-	// means the file system as it is.
-	Files func(ctx context.Context, b bakehouse.Build) (bakehouse.Files, error)
 	// PublicIP finds the address that this computer is seen under from outside,
 	// for temporary_security_group_source_public_ip; nil asks
 	// https://checkip.amazonaws.com as Packer does.

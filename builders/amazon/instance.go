@@ -35,7 +35,7 @@ func (e *EBS) Launch(ctx context.Context, b bakehouse.Build, r builders.Resolved
 	if err != nil {
 		return builders.Machine{}, err
 	}
-	data, err := e.userData(ctx, b, s)
+	data, err := e.userData(b, s)
 	if err != nil {
 		return builders.Machine{}, err
 	}
@@ -278,18 +278,10 @@ func (d BlockDevice) volume() *types.EbsBlockDevice {
 }
 
 // userData returns what EC2 wants: base64. Text that is base64 already stays.
-func (e *EBS) userData(ctx context.Context, b bakehouse.Build, s *Settings) (string, error) {
+func (e *EBS) userData(b bakehouse.Build, s *Settings) (string, error) {
 	data := s.UserData
 	if s.UserDataFile != "" {
-		f, err := e.files(ctx, b)
-		if err != nil {
-			return "", err
-		}
-		path := s.UserDataFile
-		if f != (bakehouse.Files{}) {
-			path = f.Path(path)
-		}
-		content, err := os.ReadFile(path)
+		content, err := os.ReadFile(b.Files.Path(s.UserDataFile))
 		if err != nil {
 			return "", bakehouse.Errorf(bakehouse.NotFound, "Problem reading user data file: %w", err)
 		}

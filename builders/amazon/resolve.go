@@ -3,7 +3,6 @@ package amazon
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -49,7 +48,7 @@ func (e *EBS) Resolve(ctx context.Context, b bakehouse.Build) (builders.Resolved
 	if err := c.checkProfile(ctx, s); err != nil {
 		return builders.Resolved{}, err
 	}
-	if _, err := e.userData(ctx, b, s); err != nil { // says now what is wrong with it
+	if _, err := e.userData(b, s); err != nil { // says now what is wrong with it
 		return builders.Resolved{}, err
 	}
 	return e.freeze(b, s, c.region, source, p)
@@ -225,16 +224,4 @@ func (c *connection) checkProfile(ctx context.Context, s *Settings) error {
 	}
 	_, err := c.iam.GetInstanceProfile(ctx, &iam.GetInstanceProfileInput{InstanceProfileName: aws.String(s.InstanceProfile)})
 	return failed(ctx, err, "Couldn't find specified instance profile %s", s.InstanceProfile)
-}
-
-// files finds the files that the settings of b name.
-func (e *EBS) files(ctx context.Context, b bakehouse.Build) (bakehouse.Files, error) {
-	if e.config.Files == nil {
-		return bakehouse.Files{}, nil
-	}
-	f, err := e.config.Files(ctx, b)
-	if err != nil {
-		return f, fmt.Errorf("find files of the build: %w", err)
-	}
-	return f, nil
 }

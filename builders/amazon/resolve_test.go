@@ -185,16 +185,15 @@ func TestUserDataFile(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "home/me/init.sh"), []byte("#!/bin/sh\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	e := NewEBS(Config{Files: func(context.Context, bakehouse.Build) (bakehouse.Files, error) {
-		return bakehouse.Files{Root: root, Cwd: "/home/me"}, nil
-	}})
+	e := NewEBS(Config{})
+	b := bakehouse.Build{Files: bakehouse.Files{Root: root, Cwd: "/home/me"}}
 	for name, want := range map[string]string{"init.sh": "IyEvYmluL3NoCg==", "/home/me/init.sh": "IyEvYmluL3NoCg==", "": "", "none": ""} {
-		got, err := e.userData(t.Context(), bakehouse.Build{}, &Settings{Run: Run{UserDataFile: name}})
+		got, err := e.userData(b, &Settings{Run: Run{UserDataFile: name}})
 		if got != want || (err != nil) != (name == "none") {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
-	if got, _ := e.userData(t.Context(), bakehouse.Build{}, &Settings{Run: Run{UserData: "aGVsbG8="}}); got != "aGVsbG8=" {
+	if got, _ := e.userData(b, &Settings{Run: Run{UserData: "aGVsbG8="}}); got != "aGVsbG8=" {
 		t.Errorf("base64 was encoded again: %s", got)
 	}
 }

@@ -36,7 +36,7 @@ func Provisioners() map[string]provisioners.Provisioner {
 // PostProcessors returns the post-processors by type.
 func PostProcessors() map[string]postprocessors.PostProcessor {
 	return map[string]postprocessors.PostProcessor{
-		"manifest": manifest.Manifest{},
+		"manifest": manifest.PostProcessor{},
 	}
 }
 
