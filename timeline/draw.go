@@ -167,19 +167,6 @@ func (d *drawing) note(s *Span) string {
 	if s == d.longest {
 		add("◀ longest")
 	}
-	if s.Kind == Step {
-		switch wait := s.Wait(d.t.Now); {
-		case s.Started.IsZero() && s.Ended.IsZero():
-			add("waiting for an agent")
-		case s.Waiting:
-			add("waiting for another agent")
-		case wait >= noticeable:
-			add("waited %s for an agent", duration(wait))
-		}
-		if s.Attempts > 1 {
-			add("attempt %d, the last began after %s", s.Attempts, duration(s.Earlier()))
-		}
-	}
 	switch s.Outcome {
 	case Failure:
 		add("failed")
@@ -196,6 +183,19 @@ func (d *drawing) note(s *Span) string {
 			reason = string(runes[:59]) + "…"
 		}
 		add("%s", reason)
+	}
+	if s.Kind == Step {
+		switch wait := s.Wait(d.t.Now); {
+		case s.Started.IsZero() && s.Ended.IsZero():
+			add("waiting for an agent")
+		case s.Waiting:
+			add("waiting for another agent")
+		case wait >= noticeable:
+			add("waited %s for an agent", duration(wait))
+		}
+		if s.Attempts > 1 {
+			add("attempt %d, the last began after %s", s.Attempts, duration(s.Earlier()))
+		}
 	}
 	return strings.Join(notes, "; ")
 }

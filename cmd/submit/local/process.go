@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -123,14 +124,16 @@ func find(state, name, verb string) *process {
 			f := strings.SplitN(rest, "|", 6)
 			birth, alive := birthOf(pid)
 			args := argsOf(dir)
-			// Instances of localcloud are children with the same environment.
-			if len(f) != 6 || f[5] != state || !alive || len(args) == 0 || args[0] != verb {
+			// Instances of localcloud are children with the same environment. The
+			// program itself stands before its first argument when it is a script.
+			first := slices.Index(args, verb)
+			if len(f) != 6 || f[5] != state || !alive || first < 0 || first > 1 {
 				continue
 			}
 			from, _ := strconv.ParseInt(f[0], 10, 64)
 			return &process{
 				PID: pid, Birth: birth, Started: time.Now(), From: from,
-				Address: f[1], UI: f[2], Log: f[3], Program: f[4], Args: args,
+				Address: f[1], UI: f[2], Log: f[3], Program: f[4], Args: args[first:],
 			}
 		}
 	}
