@@ -108,12 +108,18 @@ func (h *Host) open(ctx context.Context, init string) error {
 	if err := h.probe(ctx); err != nil {
 		return err
 	}
+	if err := fence(); err != nil {
+		return err
+	}
 	return h.adopt(ctx)
 }
 
 // Close lets go of the state folder. Instances go on.
 func (h *Host) Close() error {
 	close(h.done)
+	if err := unfence(); err != nil {
+		h.log.Warn("close sandbox", "error", err)
+	}
 	return h.lock.Close()
 }
 

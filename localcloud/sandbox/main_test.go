@@ -123,11 +123,21 @@ func (l login) dial(t testing.TB, user string) *ssh.Client {
 }
 
 func (l login) tryDial(user string) (*ssh.Client, error) {
-	return ssh.Dial("tcp", net.JoinHostPort(l.spec.Addr.String(), "22"), &ssh.ClientConfig{
+	addr := net.JoinHostPort(l.spec.Addr.String(), "22")
+	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second)) // no test hangs
+	c, channels, requests, err := ssh.NewClientConn(conn, addr, &ssh.ClientConfig{
 		User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(l.signer)},
 		HostKeyCallback: ssh.InsecureIgnoreHostKey(), //nolint:gosec // the test's own instance
-		Timeout:         10 * time.Second,
 	})
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return ssh.NewClient(c, channels, requests), nil
 }
 
 // sh runs a line as the user and returns its output; it must succeed.

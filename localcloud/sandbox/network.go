@@ -124,3 +124,39 @@ func cables(dir string) ([]string, error) {
 	}
 	return ids, nil
 }
+
+// fence keeps what is sent to the address of an instance that does not run on
+// this host: without it, the default route would carry it into the world. Any
+// real route to these addresses goes before it.
+func fence() error {
+	err := netlink.RouteAdd(fenceRoute())
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("route %s to nowhere: %w", fabric, err)
+	}
+	return nil
+}
+
+// unfence removes the fence if no instance of any Host runs.
+func unfence() error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list network links: %w", err)
+	}
+	for _, l := range links {
+		if strings.HasPrefix(l.Attrs().Name, linkPrefix) {
+			return nil
+		}
+	}
+	if err := netlink.RouteDel(fenceRoute()); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("remove route %s to nowhere: %w", fabric, err)
+	}
+	return nil
+}
+
+func fenceRoute() *netlink.Route {
+	return &netlink.Route{
+		Dst:      &net.IPNet{IP: fabric.Addr().AsSlice(), Mask: net.CIDRMask(fabric.Bits(), 32)},
+		Type:     unix.RTN_UNREACHABLE,
+		Priority: 4278198272, // the least of all
+	}
+}

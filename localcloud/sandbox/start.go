@@ -72,6 +72,9 @@ func (h *Host) start(ctx context.Context, in instanceDir, spec Spec) error {
 	if err := writeJSON(in.path("run.json"), run{Spec: spec, Dir: h.dir, Init: h.init, Lower: lower, Host: host}); err != nil {
 		return err
 	}
+	if err := fence(); err != nil {
+		return err
+	}
 	h.setWanted(in.id, false)
 	return h.startShim(ctx, in)
 }

@@ -150,7 +150,7 @@ func mounts(c Config) error {
 	}
 	for _, p := range []string{
 		"/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/timer_list", "/proc/sched_debug", "/proc/latency_stats",
-		"/proc/acpi", "/proc/scsi", "/proc/asound", "/proc/interrupts", "/proc/kmsg", "/proc/kallsyms", "/proc/kpagecount", "/proc/kpageflags",
+		"/proc/acpi", "/proc/scsi", "/proc/asound", "/proc/kmsg", "/proc/kallsyms", "/proc/kpagecount", "/proc/kpageflags",
 		"/proc/kpagecgroup", "/proc/pagetypeinfo", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/mtrr", "/proc/driver",
 		"/sys/firmware", "/sys/fs/cgroup", "/sys/fs/bpf", "/sys/kernel/debug", "/sys/kernel/tracing", "/sys/kernel/security", "/sys/devices/virtual/powercap",
 	} {
