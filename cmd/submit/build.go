@@ -39,25 +39,24 @@ type build struct {
 	connection
 	recipe
 	look
-	poolName       string
-	parallel       int
-	onError        string
-	force          bool
-	detach         bool
-	id             string
-	warnUndeclared bool
-	debug          bool
-	timeline       bool
-	stop           bool
-	// Flags of Packer that change nothing here.
-	ignorePrerelease, sequential, skipEnforcement bool
+	poolName        string
+	parallel        int
+	onError         string
+	force           bool
+	detach          bool
+	id              string
+	warnUndeclared  bool
+	debug           bool
+	timeline        bool
+	stop            bool
+	skipEnforcement bool // a flag of Packer that changes nothing here
 }
 
 func (b *build) flags(f *flag.FlagSet) {
 	b.connection.flags(f)
 	b.recipe.flags(f)
 	b.look.flags(f)
-	f.StringVar(&b.poolName, "pool", "", "`name` of the pool of agents that shall build ($BAKEHOUSE_POOL, else default)")
+	f.StringVar(&b.poolName, "pool", "", "`name` of the pool of agents that shall build ($BAKEHOUSE_POOL, else default; with -local, local)")
 	f.IntVar(&b.parallel, "parallel-builds", 0, "most builds at a time, `n`; 0 means all at once")
 	f.StringVar(&b.onError, "on-error", "cleanup", "`what` to do when a build fails: cleanup, or abort to leave everything as it is")
 	f.BoolVar(&b.force, "force", false, "replace images of the same name")
@@ -67,8 +66,6 @@ func (b *build) flags(f *flag.FlagSet) {
 	f.BoolVar(&b.debug, "debug", false, "not supported: a farm has no terminal to pause at")
 	f.BoolVar(&b.timeline, "timeline", false, "at the end, show where the time went")
 	f.BoolVar(&b.stop, "stop", false, "with -local, stop the processes at the end if this command started them")
-	f.BoolVar(&b.ignorePrerelease, "ignore-prerelease-plugins", false, "accepted for Packer's sake: there are no plugins")
-	f.BoolVar(&b.sequential, "use-sequential-evaluation", false, "accepted for Packer's sake: locals and data are evaluated in the order of their dependencies")
 	f.BoolVar(&b.skipEnforcement, "skip-enforcement", false, "accepted for Packer's sake: nothing is enforced by HCP Packer")
 }
 

@@ -257,8 +257,14 @@ type list []string
 
 func (l *list) String() string { return strings.Join(*l, ",") }
 
-// Set implements flag.Value. A comma within braces belongs to a pattern.
+// Set implements flag.Value. A comma within braces belongs to a pattern; empty
+// patterns are dropped.
 func (l *list) Set(s string) error {
+	add := func(pattern string) {
+		if pattern != "" {
+			*l = append(*l, pattern)
+		}
+	}
 	depth, from := 0, 0
 	for i, r := range s {
 		switch {
@@ -267,10 +273,10 @@ func (l *list) Set(s string) error {
 		case r == '}' && depth > 0:
 			depth--
 		case r == ',' && depth == 0:
-			*l = append(*l, s[from:i])
+			add(s[from:i])
 			from = i + 1
 		}
 	}
-	*l = append(*l, s[from:])
+	add(s[from:])
 	return nil
 }

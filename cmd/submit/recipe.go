@@ -22,6 +22,8 @@ const templateVersion = "1.16.0"
 type recipe struct {
 	vars, varFiles many
 	only, except   list
+	// Flags of Packer that change nothing here.
+	prerelease, sequential bool
 }
 
 func (r *recipe) flags(f *flag.FlagSet) {
@@ -29,6 +31,8 @@ func (r *recipe) flags(f *flag.FlagSet) {
 	f.Var(&r.varFiles, "var-file", "`file` with variables, HCL or JSON; may be repeated, the last one wins")
 	f.Var(&r.only, "only", "build only these: `patterns` joined by commas, matched against the names of builds")
 	f.Var(&r.except, "except", "leave these builds and post-processors out: `patterns` joined by commas")
+	f.BoolVar(&r.prerelease, "ignore-prerelease-plugins", false, "accepted for Packer's sake: there are no plugins")
+	f.BoolVar(&r.sequential, "use-sequential-evaluation", false, "accepted for Packer's sake: locals and data are evaluated in the order of their dependencies")
 }
 
 func (r *recipe) selection() template.Selection {
