@@ -1,0 +1,156 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/bakehouse-farm/bakehouse/communicator/runner"
+)
+
+// The test binary is the runner, too: it starts what main starts.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// call calls the runner and returns its last status, or its problem.
+func call(t *testing.T, spec *runner.Spec, args ...string) (runner.Status, string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	if spec != nil {
+		data, err := json.Marshal(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Stdin = bytes.NewReader(append(data, '\n'))
+	}
+	out, err := cmd.Output()
+	if err != nil && len(out) == 0 {
+		t.Fatal(err)
+	}
+	var status runner.Status
+	r := runner.NewReader(bytes.NewReader(out))
+	for {
+		kind, data, err := r.Read()
+		if err != nil {
+			return status, ""
+		}
+		switch kind {
+		case runner.StatusFrame:
+			status = runner.Status{}
+			if err := json.Unmarshal(data, &status); err != nil {
+				t.Fatal(err)
+			}
+		case runner.ProblemFrame:
+			return status, string(data)
+		}
+	}
+}
+
+// However many start a command at once, one of them does.
+func TestStartOnce(t *testing.T) {
+	dir := t.TempDir()
+	base := filepath.Join(dir, "base")
+	if err := os.Mkdir(base, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const callers = 12
+	states := make([]runner.State, callers)
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			s, problem := call(t, &runner.Spec{Line: "echo x >> " + dir + "/count; while ! test -e " + dir + "/go; do sleep 0.02; done"},
+				"start", "-base", base, "-build", "b", "-id", "c")
+			if problem != "" {
+				t.Error(problem)
+			}
+			states[i] = s.State
+		})
+	}
+	wg.Wait()
+	started := 0
+	for _, s := range states {
+		switch s {
+		case runner.Started:
+			started++
+		case runner.Running:
+		default:
+			t.Errorf("a caller was told %q", s)
+		}
+	}
+	if started != 1 {
+		t.Errorf("%d callers started it", started)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for s, _ := call(t, nil, "probe", "-base", base, "-build", "b", "-id", "c"); s.State != runner.Done; {
+		s, _ = call(t, nil, "probe", "-base", base, "-build", "b", "-id", "c")
+	}
+	if data, _ := os.ReadFile(filepath.Join(dir, "count")); string(data) != "x\n" {
+		t.Errorf("it ran: %q", data)
+	}
+}
+
+// What others could have prepared is not used.
+func TestFoldersOfOthers(t *testing.T) {
+	for name, prepare := range map[string]func(base string) error{
+		"link": func(base string) error {
+			if err := os.Mkdir(base+".real", 0o755); err != nil {
+				return err
+			}
+			return os.Symlink(base+".real", filepath.Join(base, "b"))
+		},
+		"writable": func(base string) error {
+			if err := os.Mkdir(filepath.Join(base, "b"), 0o700); err != nil {
+				return err
+			}
+			return os.Chmod(filepath.Join(base, "b"), 0o777)
+		},
+		"file": func(base string) error { return os.WriteFile(filepath.Join(base, "b"), nil, 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := filepath.Join(t.TempDir(), "base")
+			if err := os.Mkdir(base, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := prepare(base); err != nil {
+				t.Fatal(err)
+			}
+			if s, problem := call(t, &runner.Spec{Line: "touch " + base + "/ran"}, "start", "-base", base, "-build", "b", "-id", "c"); problem == "" {
+				t.Errorf("started all the same: %+v", s)
+			}
+			if _, err := os.Stat(base + "/ran"); err == nil {
+				t.Error("the command ran")
+			}
+		})
+	}
+}
+
+func TestBadCalls(t *testing.T) {
+	base := t.TempDir()
+	for _, args := range [][]string{
+		{"probe", "-base", "relative", "-build", "b", "-id", "c"},
+		{"probe", "-base", base, "-build", "../b", "-id", "c"},
+		{"probe", "-base", base, "-build", "b", "-id", ".."},
+		{"tail", "-base", base, "-build", "b", "-id", "c", "-from", "-1"},
+		{"dance", "-base", base, "-build", "b", "-id", "c"},
+		{"probe", "-base", base, "-build", "b", "-id", "c", "-boot-id", "/nonexistent"},
+		{"probe", "-base", base, "-build", "b", "-id", "c", "more"},
+	} {
+		if s, problem := call(t, nil, args...); problem == "" {
+			t.Errorf("%v: %+v", args, s)
+		}
+	}
+}
