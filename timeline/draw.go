@@ -3,6 +3,7 @@ package timeline
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -61,13 +62,11 @@ func (d *drawing) layout(width int) {
 		notes = max(notes, utf8.RuneCountInString(d.note(r.Span)))
 	}
 	d.label = min(d.label, max(width*2/5, 12))
-	// Notes get what they need, but at least a third of the width is for bars.
-	d.bar = width - d.label - numbers - min(notes, width/3) - 3
+	room := width - d.label - numbers - 3
+	// Notes get what they need, as long as bars are wide enough to tell anything.
+	d.bar = min(max(room-notes-2, 24), room)
 	if d.bar < 10 {
-		d.bar = max(width-d.label-numbers-3, 0)
-	}
-	if d.bar < 10 {
-		d.bar = 0 // too narrow to tell anything
+		d.bar = 0
 	}
 }
 
@@ -114,8 +113,8 @@ func (d *drawing) bars(s *Span) string {
 		return ""
 	}
 	fill := func(from, to time.Time, with rune) {
-		a, b := d.cell(from), d.cell(to)
-		for i := a; i <= b && i < d.bar; i++ {
+		a := d.cell(from)
+		for i := a; i < max(d.last(to), a+1); i++ {
 			cells[i] = with
 		}
 		d.used[with] = true
@@ -141,21 +140,27 @@ func (d *drawing) bars(s *Span) string {
 		}
 	}
 	if s.Ended.IsZero() {
-		cells[min(d.cell(end), d.bar-1)] = unending
+		cells[d.cell(end)] = unending
 		d.used[unending] = true
 	}
 	return string(cells)
 }
 
-// cell is where on the scale a time stands. What ends when the next begins
-// shares a cell with it at most.
+// cell is where on the scale something begins; last is the cell behind its end.
 func (d *drawing) cell(at time.Time) int {
+	return min(max(int(math.Floor(d.scale(at))), 0), d.bar-1)
+}
+
+func (d *drawing) last(at time.Time) int {
+	return min(max(int(math.Ceil(d.scale(at))), 0), d.bar)
+}
+
+func (d *drawing) scale(at time.Time) float64 {
 	all := d.t.Root.Took(d.t.Now)
 	if all <= 0 {
 		return 0
 	}
-	i := int(float64(at.Sub(d.t.Root.Scheduled)) / float64(all) * float64(d.bar))
-	return min(max(i, 0), d.bar-1)
+	return float64(at.Sub(d.t.Root.Scheduled)) / float64(all) * float64(d.bar)
 }
 
 // Less than this is not worth a remark.
@@ -194,7 +199,7 @@ func (d *drawing) note(s *Span) string {
 			add("waited %s for an agent", duration(wait))
 		}
 		if s.Attempts > 1 {
-			add("attempt %d, the last began after %s", s.Attempts, duration(s.Earlier()))
+			add("attempt %d after %s", s.Attempts, duration(s.Earlier()))
 		}
 	}
 	return strings.Join(notes, "; ")

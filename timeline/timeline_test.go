@@ -413,18 +413,18 @@ func TestDraw(t *testing.T) {
 	Draw(&out, read(t, "site-x"), 110)
 	want := `
 Timeline of site-x: running, 20.0s in all
-                      0                           20.0s
-site                  ────────────────────────────────▸      20.0s  100%
-  plan                ░███                                    2.0s   10%  waited 1.0s for an agent
-  amazon-ebs.web         ──────────────                       8.0s   40%
-    resolve              ██                                   1.0s    5%
-    pause                 ···                                 1.0s    5%
-    launch                  ███████████                       6.0s   30%
-  amazon-ebs.bad         ───────                              4.0s   20%  failed
-    provision-1-shell    ▒▒▒▒▒██                              4.0s   20%  failed; Script exited with non-zero…
-  amazon-ebs.slow        ─────────────────────────────▸      18.0s   90%
-    resolve              ░░░░░░░░░░░░░░░░░░░░░░░░░░░░░▸      18.0s   90%  ◀ longest; waiting for an agent
-    connect               ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▸      17.0s   85%  agent let go of the step; another f…
+                      0                  20.0s
+site                  ───────────────────────▸      20.0s  100%
+  plan                ░██                            2.0s   10%  waited 1.0s for an agent
+  amazon-ebs.web        ──────────                   8.0s   40%
+    resolve             ██                           1.0s    5%
+    pause                ··                          1.0s    5%
+    launch                ████████                   6.0s   30%
+  amazon-ebs.bad        ──────                       4.0s   20%  failed
+    provision-1-shell   ▒▒▒▒██                       4.0s   20%  failed; Script exited with non-zero exit sta…
+  amazon-ebs.slow       ─────────────────────▸      18.0s   90%
+    resolve             ░░░░░░░░░░░░░░░░░░░░░▸      18.0s   90%  ◀ longest; waiting for an agent
+    connect              ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▸      17.0s   85%  agent let go of the step; another follows; w…
 █ work   ░ waiting for an agent   ▒ earlier attempts and what lay between them   · pause   ▸ goes on
 `
 	if diff := cmp.Diff(strings.TrimPrefix(want, "\n"), out.String()); diff != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,7 +114,8 @@ func (f *Farm) Find(ctx context.Context, id string) (Entry, error) {
 	return choose(id, found)
 }
 
-// choose returns the only entry that a prefix can mean. Runs of one ID are one.
+// choose returns the only entry that a prefix can mean. Runs of one ID are one,
+// and a submission counts more than its builds, whose IDs may begin alike.
 func choose(prefix string, found []Entry) (Entry, error) {
 	var distinct []Entry
 	seen := map[string]bool{}
@@ -128,6 +130,12 @@ func choose(prefix string, found []Entry) (Entry, error) {
 		return Entry{}, fmt.Errorf("%w %q", ErrUnknown, prefix)
 	case 1:
 		return distinct[0], nil
+	}
+	for _, e := range distinct {
+		foreign := func(o Entry) bool { return o.ID != e.ID && o.Submission != e.ID }
+		if !e.IsBuild && !slices.ContainsFunc(distinct, foreign) {
+			return e, nil
+		}
 	}
 	var ids []string
 	for _, e := range distinct {
