@@ -182,13 +182,6 @@ func (d *drawing) note(s *Span) string {
 	case Cancelled:
 		add("cancelled")
 	}
-	if s.Kind == Step && s.Reason != "" {
-		reason, _, _ := strings.Cut(s.Reason, "\n")
-		if runes := []rune(reason); len(runes) > 60 {
-			reason = string(runes[:59]) + "…"
-		}
-		add("%s", reason)
-	}
 	if s.Kind == Step {
 		switch wait := s.Wait(d.t.Now); {
 		case s.Started.IsZero() && s.Ended.IsZero():
@@ -201,6 +194,13 @@ func (d *drawing) note(s *Span) string {
 		if s.Attempts > 1 {
 			add("attempt %d after %s", s.Attempts, duration(s.Earlier()))
 		}
+	}
+	if s.Kind == Step && s.Reason != "" {
+		reason, _, _ := strings.Cut(s.Reason, "\n")
+		if runes := []rune(reason); len(runes) > 60 {
+			reason = string(runes[:59]) + "…"
+		}
+		add("%s", reason)
 	}
 	return strings.Join(notes, "; ")
 }
