@@ -40,6 +40,7 @@ type Host struct {
 	layers *layer.Store
 	lock   *os.File
 	done   chan struct{} // closed by Close
+	close  sync.Once
 	events chan Event
 
 	mu     sync.Mutex
@@ -114,13 +115,18 @@ func (h *Host) open(ctx context.Context, init string) error {
 	return h.adopt(ctx)
 }
 
-// Close lets go of the state folder. Instances go on.
+// Close lets go of the state folder. Instances go on. Closing twice is no
+// error.
 func (h *Host) Close() error {
-	close(h.done)
-	if err := unfence(); err != nil {
-		h.log.Warn("close sandbox", "error", err)
-	}
-	return h.lock.Close()
+	var err error
+	h.close.Do(func() {
+		close(h.done)
+		if err := unfence(); err != nil {
+			h.log.Warn("close sandbox", "error", err)
+		}
+		err = h.lock.Close()
+	})
+	return err
 }
 
 // Events tells of instances that ended by themselves: from inside, by a crash,

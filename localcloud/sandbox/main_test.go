@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	if sandbox.Main() {
 		return
 	}
+	if dir := os.Getenv("SANDBOX_TEST_HOST"); dir != "" {
+		hostProcess(dir)
+	}
 	dir, err := os.MkdirTemp("", "sandbox-test-")
 	if err != nil {
 		panic(err)

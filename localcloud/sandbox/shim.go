@@ -26,6 +26,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 
+	"github.com/bakehouse-farm/bakehouse/localcloud/sandbox/egress"
 	"github.com/bakehouse-farm/bakehouse/localcloud/sandbox/guest"
 	"github.com/bakehouse-farm/bakehouse/localcloud/sandbox/layer"
 )
@@ -155,7 +156,7 @@ func (s *shimProcess) boot() (again bool, err error) {
 	if err := connect(s.settings.Dir, s.in.id, p.cmd.Process.Pid, s.settings.Spec.Addr); err != nil {
 		return false, fmt.Errorf("network: %w", err)
 	}
-	way, err := openEgress(p.cmd.Process.Pid, s.settings.Spec.Addr)
+	way, err := egress.Open(egress.Config{Pid: p.cmd.Process.Pid, Own: s.settings.Spec.Addr, DNS: dnsAddr, Closed: fabric})
 	if err != nil {
 		// An instance without a way out is of use still; but say so.
 		fmt.Fprintln(os.Stderr, "no way out of the instance:", err)
