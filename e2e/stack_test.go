@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -170,18 +169,35 @@ func (s *stack) must(dir string, args ...string) string {
 	return out
 }
 
-// process returns the pid of one process of the stack.
-func (s *stack) process(name string) int {
+// entry returns what the stack's record says of one of its processes.
+func (s *stack) entry(name string) (pid int, address string) {
 	s.t.Helper()
 	data, err := os.ReadFile(filepath.Join(s.state, "state.json"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	pid := pidOf(data, name)
-	if pid == 0 {
-		s.t.Fatalf("no pid of %s in %s", name, data)
+	var record map[string]struct {
+		Pid     int    `json:"pid"`
+		Address string `json:"address"`
 	}
+	if err := json.Unmarshal(data, &record); err != nil || record[name].Pid == 0 {
+		s.t.Fatalf("no process %s in state.json: %v\n%s", name, err, data)
+	}
+	return record[name].Pid, record[name].Address
+}
+
+// process returns the pid of one process of the stack.
+func (s *stack) process(name string) int {
+	s.t.Helper()
+	pid, _ := s.entry(name)
 	return pid
+}
+
+// endpoint returns the URL of the stack's localcloud.
+func (s *stack) endpoint() string {
+	s.t.Helper()
+	_, address := s.entry("localcloud")
+	return "http://" + address
 }
 
 // kill ends one process of the stack without a word.
@@ -371,8 +387,6 @@ source "amazon-ebs" "` + name + `" {
 }
 `
 }
-
-var submissionLine = regexp.MustCompile(`(?i)submission ([a-z0-9-]+)`)
 
 func atoi(t testing.TB, s string) int {
 	t.Helper()

@@ -105,8 +105,7 @@ func (b *booted) run(ctx context.Context, ami, line string, in io.Reader, out, e
 	}
 	id := *launched.Instances[0].InstanceId
 	defer func() {
-		_, e := b.api.TerminateInstances(clean, &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
-		err = errors.Join(err, e)
+		err = errors.Join(err, b.terminate(clean, id))
 	}()
 	addr, err := b.address(ctx, id)
 	if err != nil {
@@ -134,6 +133,17 @@ func (b *booted) address(ctx context.Context, id string) (string, error) {
 			return "", err
 		}
 	}
+}
+
+// terminate ends the instance and waits for it, so that nothing of it is left
+// when the command returns.
+func (b *booted) terminate(ctx context.Context, id string) error {
+	if _, err := b.api.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{id}}); err != nil {
+		return err
+	}
+	return ec2.NewInstanceTerminatedWaiter(b.api, func(o *ec2.InstanceTerminatedWaiterOptions) {
+		o.MinDelay, o.MaxDelay = 50*time.Millisecond, time.Second
+	}).Wait(ctx, &ec2.DescribeInstancesInput{InstanceIds: []string{id}}, 2*time.Minute)
 }
 
 // login runs line over SSH. The host key is that of an instance made a moment
