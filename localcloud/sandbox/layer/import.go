@@ -167,7 +167,10 @@ func entry(root *os.Root, h *tar.Header, r io.Reader, log *slog.Logger) error {
 		if err := root.Symlink(h.Linkname, h.Name); err != nil {
 			return err
 		}
-		return root.Lchown(h.Name, h.Uid, h.Gid)
+		if err := root.Lchown(h.Name, h.Uid, h.Gid); err != nil {
+			return err
+		}
+		return linkTime(root, h)
 	case tar.TypeLink:
 		to := filepath.Clean(strings.TrimLeft(h.Linkname, "/"))
 		return root.Link(to, h.Name)
@@ -222,6 +225,20 @@ func xattrs(root *os.Root, h *tar.Header) error {
 		}
 	}
 	return nil
+}
+
+// linkTime sets the time of a symbolic link, not of what it leads to.
+func linkTime(root *os.Root, h *tar.Header) error {
+	d, err := root.Open(filepath.Dir(h.Name))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	when, err := unix.TimeToTimespec(h.ModTime)
+	if err != nil {
+		return err
+	}
+	return unix.UtimesNanoAt(int(d.Fd()), filepath.Base(h.Name), []unix.Timespec{when, when}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 func fifo(root *os.Root, name string) error {
