@@ -122,8 +122,8 @@ func (v *logViewer) Line(b bakehouse.Build, l buildlog.Line) {
 func (*logViewer) Ended(bakehouse.Result) {}
 
 // Away implements farm.Viewer.
-func (v *logViewer) Away(err error) {
-	v.ui.Error("Temporal cannot be reached: " + err.Error() + ". Waiting until it answers again.")
+func (v *logViewer) Away(why string) {
+	v.ui.Error("Temporal cannot be reached: " + why + ". Waiting until it answers again.")
 }
 
 // Back implements farm.Viewer.

@@ -175,8 +175,8 @@ func (w *watch) Ended(r bakehouse.Result) {
 }
 
 // Away implements farm.Viewer.
-func (w *watch) Away(err error) {
-	w.ui.Error(fmt.Sprintf("Temporal at %s cannot be reached (%v). The builds go on; this waits until it answers again.", w.farm.Address, err))
+func (w *watch) Away(why string) {
+	w.ui.Error(fmt.Sprintf("Temporal at %s cannot be reached (%s). The builds go on; this waits until it answers again.", w.farm.Address, why))
 }
 
 // Back implements farm.Viewer.

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -97,7 +98,7 @@ func Open(ctx context.Context, c Config) (*Farm, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("no Temporal server answers at %s (name another with -address or TEMPORAL_ADDRESS, or bake on this machine with -local): %w", f.Address, rootCause(err))
+		return nil, fmt.Errorf("no Temporal server answers at %s (name another with -address or TEMPORAL_ADDRESS, or bake on this machine with -local): %s", f.Address, unreachable(err))
 	}
 	return f, nil
 }
@@ -110,15 +111,14 @@ func loadKeys(path string) (*secret.Keys, error) {
 	return keys, err
 }
 
-// rootCause drops the layers that repeat that dialling failed.
-func rootCause(err error) error {
-	for {
-		next := errors.Unwrap(err)
-		if next == nil {
-			return err
-		}
-		err = next
+// unreachable says why a server did not answer, without the layers of gRPC that
+// repeat it.
+func unreachable(err error) string {
+	text := err.Error()
+	if i := strings.LastIndex(text, "dial tcp"); i >= 0 {
+		text = strings.TrimRight(text[i:], `"`)
 	}
+	return text
 }
 
 // Close ends the connection. Builds go on.

@@ -31,7 +31,7 @@ type Viewer interface {
 	Ended(r bakehouse.Result)
 	// Away tells, once, that the farm cannot be reached, and Back that it can be
 	// again. The submission goes on meanwhile.
-	Away(err error)
+	Away(why string)
 	Back()
 }
 
@@ -294,7 +294,7 @@ func (r *reached) not(err error) {
 	}
 	if !r.away && time.Since(r.since) >= blip {
 		r.away = true
-		r.viewer.Away(err)
+		r.viewer.Away(unreachable(err))
 	}
 }
 
