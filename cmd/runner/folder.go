@@ -30,7 +30,6 @@ type state struct {
 	Boot    bootID    `json:"boot"`
 	PID     int       `json:"pid"`   // of the supervisor
 	Start   uint64    `json:"start"` // its start time, in clock ticks since boot
-	Child   int       `json:"child,omitempty"`
 	Started time.Time `json:"started"`
 }
 
@@ -103,7 +102,10 @@ func (f folder) read(name string, into any) (ok bool, err error) {
 
 // write replaces a JSON file. It is on disk when write returns: whoever reads
 // it after a crash finds the old one or the new one, whole.
-func (f folder) write(name string, what any) error {
+func (f folder) write(name string, what any) error { return f.replace(name, what, true) }
+
+// replace is write; when it need not be on disk yet, it saves the time for that.
+func (f folder) replace(name string, what any, durable bool) error {
 	data, err := json.Marshal(what)
 	if err != nil {
 		return err
@@ -117,7 +119,7 @@ func (f folder) write(name string, what any) error {
 		return err
 	}
 	_, err = file.Write(append(data, '\n'))
-	if err == nil {
+	if err == nil && durable {
 		err = file.Sync()
 	}
 	if err2 := file.Close(); err == nil {
@@ -128,6 +130,9 @@ func (f folder) write(name string, what any) error {
 	}
 	if err := os.Rename(tmp, f.file(name)); err != nil {
 		return err
+	}
+	if !durable {
+		return nil
 	}
 	return syncDir(f.path)
 }

@@ -44,8 +44,9 @@ func stop(o order, answer *runner.Writer) error {
 		}
 	case runner.Lost:
 		// The supervisor is gone; the session of its command may still be there.
-		if st.Child > 0 {
-			end(func() []int { return inSession(st.Child) }, 10*time.Second)
+		var child int
+		if ok, err := f.read("child.json", &child); ok && err == nil && child > 1 {
+			end(func() []int { return inSession(child) }, 10*time.Second)
 		}
 	}
 	return answer.WriteStatus(status)

@@ -58,13 +58,11 @@ func supervise(args []string, ready *os.File) error {
 	ended := make(chan syscall.WaitStatus, 1)
 	go reap(c.pid, ended)
 	// Only for stop, should we die: then it ends the session of the command.
-	st.Child = c.pid
-	childKnown := f.write("state.json", st)
+	if err := f.replace("child.json", c.pid, false); err != nil {
+		fmt.Fprintln(os.Stderr, "runner:", err)
+	}
 	fmt.Fprintln(ready, "ok")
 	ready.Close()
-	if childKnown != nil {
-		fmt.Fprintln(os.Stderr, "runner:", childKnown)
-	}
 	r, ok := c.await(spec, signals, ended)
 	if !ok {
 		return nil

@@ -227,11 +227,19 @@ func TestLostCommands(t *testing.T) {
 				t.Fatal(err)
 			}
 			dir := t.TempDir()
-			t.Cleanup(func() { release(t, dir) })
+			t.Cleanup(func() {
+				// It still runs, and must not outlive the test.
+				release(t, dir)
+				pid, _ := os.ReadFile(filepath.Join(dir, "pid"))
+				communicatortest.Eventually(t, "the command has ended", func() bool {
+					_, err := os.Stat("/proc/" + strings.TrimSpace(string(pid)) + "/cwd")
+					return len(pid) > 0 && err != nil
+				})
+			})
 			cmd := counted(t, dir)
 			cmd.ExpectDisconnect = tt.expect
 			// Its parent is the supervisor.
-			cmd.Line = "echo $PPID > " + dir + "/supervisor; " + cmd.Line
+			cmd.Line = "echo $PPID > " + dir + "/supervisor; echo $$ > " + dir + "/pid; " + cmd.Line
 			harmed := false
 			got, err := c.Run(t.Context(), cmd, 0, func([]byte, int64) error {
 				if harmed {
@@ -258,6 +266,17 @@ func TestLostCommands(t *testing.T) {
 			}
 			if st, err := c.Probe(t.Context(), cmd.ID); st != tt.state || err != nil {
 				t.Errorf("Probe() = %q, %v", st, err)
+			}
+			if tt.state == communicator.Lost {
+				// Nobody supervises it, but a cancellation still finds it.
+				c.stop(t.Context(), cmd.ID)
+				pid, err := os.ReadFile(filepath.Join(dir, "pid"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := os.Stat("/proc/" + strings.TrimSpace(string(pid)) + "/cwd"); err == nil {
+					t.Error("the command runs on")
+				}
 			}
 		})
 	}
@@ -373,6 +392,9 @@ func BenchmarkExec(b *testing.B) {
 
 func BenchmarkRun(b *testing.B) {
 	c := dial(b, communicatortest.SSHD(b))
+	if _, err := c.Probe(b.Context(), "none"); err != nil { // brings the runner
+		b.Fatal(err)
+	}
 	i := 0
 	for b.Loop() {
 		i++
