@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -20,7 +21,7 @@ const firstUID = 1000
 // people replaces the host's users: of its own only those of the system stay,
 // nobody has a password, and the logins may become root.
 func (m mask) people(root string) error {
-	passwd, names, err := systemOnly(filepath.Join(root, "etc/passwd"))
+	passwd, _, err := systemOnly(filepath.Join(root, "etc/passwd"))
 	if err != nil {
 		return err
 	}
@@ -30,7 +31,6 @@ func (m mask) people(root string) error {
 	}
 	if !groups["sudo"] {
 		group = append(group, "sudo:x:27:")
-		groups["sudo"] = true
 	}
 	shell := "/bin/sh"
 	if _, err := os.Stat(filepath.Join(root, "bin/bash")); err == nil {
@@ -38,16 +38,9 @@ func (m mask) people(root string) error {
 	}
 	var members []string
 	for i, name := range logins {
-		if names[name] {
-			continue
-		}
 		id := firstUID + i
 		passwd = append(passwd, fmt.Sprintf("%s:x:%d:%d:%s:/home/%s:%s", name, id, id, name, name, shell))
-		names[name] = true
-		if !groups[name] {
-			group = append(group, fmt.Sprintf("%s:x:%d:", name, id))
-			groups[name] = true
-		}
+		group = append(group, fmt.Sprintf("%s:x:%d:", name, id))
 		members = append(members, name)
 		home := "home/" + name
 		m[home] = mark{Kind: "empty", Mode: 0o755, UID: id, GID: id}
@@ -78,11 +71,16 @@ func (m mask) people(root string) error {
 	m.file("etc/environment", 0o644, []byte("PATH=\"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\"\n"))
 	m.file("etc/fstab", 0o644, nil)
 	m.file("etc/sudoers.d/90-cloud-init-users", 0o440, []byte("root ALL=(ALL:ALL) ALL\n%sudo ALL=(ALL:ALL) NOPASSWD:ALL\n"))
-	m.file("etc/sudoers", 0o440, []byte("Defaults env_reset\nDefaults secure_path=\"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\"\n@includedir /etc/sudoers.d\n"))
+	if _, err := os.Lstat(filepath.Join(root, "etc/sudoers")); err == nil {
+		// Only instead of the host's own: dpkg asks what to do about one that was
+		// there before the package, and nobody is there to answer.
+		m.file("etc/sudoers", 0o440, []byte("Defaults env_reset\nDefaults secure_path=\"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\"\n@includedir /etc/sudoers.d\n"))
+	}
 	return nil
 }
 
-// systemOnly reads a passwd or group file and leaves out the people.
+// systemOnly reads a passwd or group file and leaves out the people, and
+// whoever has the name of a login.
 func systemOnly(path string) (kept []string, names map[string]bool, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -95,7 +93,7 @@ func systemOnly(path string) (kept []string, names map[string]bool, err error) {
 			continue
 		}
 		id, err := strconv.Atoi(f[2])
-		if err != nil || (id >= firstUID && id < 60000) {
+		if err != nil || (id >= firstUID && id < 60000) || slices.Contains(logins, f[0]) {
 			continue
 		}
 		f[1] = "x"
