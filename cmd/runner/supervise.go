@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -122,30 +124,27 @@ func launchCommand(f folder, cwd string, spec runner.Spec) (command, error) {
 
 // environment is the login's own, and what the spec adds.
 func environment(spec runner.Spec) []string {
-	env := os.Environ()
-	kept := env[:0]
-	for _, kv := range env {
-		name, _, _ := cut(kv)
-		if _, replaced := spec.Env[name]; !replaced {
-			kept = append(kept, kv)
+	add := map[string]string{}
+	if spec.Pty && os.Getenv("TERM") == "" {
+		add["TERM"] = "xterm"
+	}
+	// The login shell that called us has read its start-up files: what they
+	// export is here. By this, bash knows that it need not read them again.
+	if level := os.Getenv("SHLVL"); level == "" || level == "0" {
+		add["SHLVL"] = "1"
+	}
+	maps.Copy(add, spec.Env)
+	var env []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if _, replaced := add[name]; !replaced {
+			env = append(env, kv)
 		}
 	}
-	for name, value := range spec.Env {
-		kept = append(kept, name+"="+value)
+	for name, value := range add {
+		env = append(env, name+"="+value)
 	}
-	if _, set := os.LookupEnv("TERM"); spec.Pty && !set && spec.Env["TERM"] == "" {
-		kept = append(kept, "TERM=xterm")
-	}
-	return kept
-}
-
-func cut(kv string) (name, value string, ok bool) {
-	for i := range len(kv) {
-		if kv[i] == '=' {
-			return kv[:i], kv[i+1:], true
-		}
-	}
-	return kv, "", false
+	return env
 }
 
 // reap waits for the command, and for every orphan that comes to us meanwhile.

@@ -58,6 +58,9 @@ func SSHD(t testing.TB, more ...string) communicator.Target {
 		fmt.Sprintf("Port %d", port), "ListenAddress 127.0.0.1", "HostKey "+filepath.Join(dir, "host"),
 		"AuthorizedKeysFile "+filepath.Join(dir, "authorized"), "PidFile none", "StrictModes no", "UsePAM no",
 		"PermitRootLogin yes", "PasswordAuthentication no", "MaxStartups 100")
+	// So bash does not read the tester's own ~/.bashrc for each command, which may
+	// take long and print things.
+	config = append(config, "SetEnv SHLVL=1")
 	if !strings.Contains(strings.Join(more, "\n"), "Subsystem sftp") {
 		config = append(config, "Subsystem sftp internal-sftp")
 	}
