@@ -34,9 +34,9 @@ var may = map[string][]string{
 	"activities":           {"", "builders", "communicator", "provisioners", "postprocessors", "template", "agent/secret", "agent/bundle", "agent/buildlog", "timeline"},
 	"workflows":            {"", "activities", "builders", "postprocessors", "template"},
 	"agent":                {"", "workflows", "activities", "builders", "provisioners", "postprocessors", "template", "timeline"},
-	"localcloud":           {},
+	"localcloud":           {""},
 	"cmd/runner":           {"communicator/runner"},
-	"cmd/localcloud":       {"localcloud"},
+	"cmd/localcloud":       {"", "localcloud"},
 }
 
 // One direction: cmd → agent → workflows → activities → builders and their
