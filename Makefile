@@ -10,7 +10,7 @@ TOOL    := $(GO) tool -modfile=tools/go.mod
 
 export CGO_ENABLED = 0
 
-.PHONY: help demo build server test unit lint race e2e bench deps fmt clean
+.PHONY: help demo build server test unit lint e2e bench record deps fmt clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ e2e:
 bench: build
 	BAKEHOUSE_BIN=$(CURDIR)/$(BIN) $(GO) test -run '^$$' -bench . -benchtime 3x ./localcloud/... ./communicator/...
 	BAKEHOUSE_BIN=$(CURDIR)/$(BIN) $(GO) test -tags e2e -run '^$$' -bench . -benchtime 1x -timeout 30m ./e2e/...
+
+## make record  histories of real runs for the replay test, NAME=v1 (at each release)
+record: build
+	BAKEHOUSE_BIN=$(CURDIR)/$(BIN) BAKEHOUSE_RECORD=$(CURDIR)/workflows/testdata/histories/$(NAME) $(GO) test -tags e2e -count=1 -run '^TestRecord$$' ./e2e/...
 
 ## make fmt     gofumpt all files
 fmt:

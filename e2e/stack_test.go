@@ -62,7 +62,7 @@ func newStack(t testing.TB) *stack {
 		if t.Failed() {
 			s.dump()
 		}
-		out, err := exec.Command(bin(t, "submit"), "local", "stop", "-state", state).CombinedOutput()
+		out, err := exec.Command(bin(t, "submit"), "local", "stop", "-all", "-state", state).CombinedOutput()
 		if err != nil {
 			t.Errorf("stop local stack: %v\n%s", err, out)
 		}
