@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/communicator"
@@ -41,8 +42,22 @@ func options(files bakehouse.Files) ssh.Options {
 
 // runner returns the program that follows commands on a machine of the given
 // architecture ("amd64", "arm64"). It lies beside this executable, where `make
-// build` puts it.
+// build` puts it. It is read once: fifty machines that start together would
+// otherwise each have a copy of it in memory.
 func runner(arch string) ([]byte, error) {
+	read, ok := runners[arch]
+	if !ok {
+		return nil, fmt.Errorf("there is no runner for %s machines", arch)
+	}
+	return read()
+}
+
+var runners = map[string]func() ([]byte, error){
+	"amd64": sync.OnceValues(func() ([]byte, error) { return readRunner("amd64") }),
+	"arm64": sync.OnceValues(func() ([]byte, error) { return readRunner("arm64") }),
+}
+
+func readRunner(arch string) ([]byte, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
