@@ -19,7 +19,7 @@ import (
 	"github.com/bakehouse-farm/bakehouse/template"
 )
 
-// Config says what the activities work with. All fields are required.
+// Config says what the activities work with. All fields but Traces are required.
 type Config struct {
 	// Template is what templates may name.
 	Template template.Catalogue
@@ -35,6 +35,8 @@ type Config struct {
 	// Cache is a folder for unpacked bundles. It may vanish at any time between
 	// two activities.
 	Cache string
+	// Traces sends traces; nil when nobody asked this agent for them.
+	Traces Traces
 }
 
 // Machines reaches machines. It is the communicators, chosen by the target's

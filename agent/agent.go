@@ -59,6 +59,9 @@ type Config struct {
 	PostProcessors map[string]postprocessors.PostProcessor
 	// Machines reaches machines.
 	Machines activities.Machines
+	// Traces sends the trace of a submission that has ended; nil: nobody asked
+	// for traces.
+	Traces Sender
 	// Ready is called once the agent polls; may be nil.
 	Ready func()
 	// Log is the agent's own log; nil means slog.Default().
@@ -99,6 +102,12 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 
+	var traces activities.Traces // stays nil when nobody asked
+	if c.Traces != nil {
+		t := newTraces(farm, c.Temporal.DataConverter, c.Traces, c.Log)
+		defer t.close()
+		traces = t
+	}
 	w := worker.New(farm, c.Pool, worker.Options{
 		MaxConcurrentActivityExecutionSize: c.Slots,
 		// A step that beats rarely hears of a cancellation late.
@@ -114,6 +123,7 @@ func Run(ctx context.Context, c Config) error {
 	w.RegisterActivityWithOptions(activities.New(activities.Config{
 		Template: c.Template, Builders: c.Builders, Provisioners: c.Provisioners, PostProcessors: c.PostProcessors,
 		Machines: c.Machines, Bundles: bundle.New(bucket, c.Keys), Logs: buildlog.New(bucket, c.Keys), Cache: cache,
+		Traces: traces,
 	}), activity.RegisterOptions{SkipInvalidStructFunctions: true})
 
 	if err := w.Start(); err != nil {

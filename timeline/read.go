@@ -31,13 +31,14 @@ const (
 )
 
 // Read reads the timeline of a submission or of one build from the history of
-// its latest run. dc decrypts payloads; nil reads what is not encrypted.
+// a run; empty means its latest. dc decrypts payloads; nil reads what is not
+// encrypted.
 //
 // The error is a serviceerror.NotFound when there is no such workflow, or its
 // history is no longer kept.
-func Read(ctx context.Context, from Histories, dc converter.DataConverter, id string) (*Timeline, error) {
+func Read(ctx context.Context, from Histories, dc converter.DataConverter, id, run string) (*Timeline, error) {
 	r := reader{from, newDecoder(dc)}
-	top, err := r.story(ctx, id, "", true)
+	top, err := r.story(ctx, id, run, true)
 	if err != nil {
 		return nil, fmt.Errorf("read history of %s: %w", id, err)
 	}

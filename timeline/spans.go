@@ -25,6 +25,11 @@ func (t *Timeline) TraceID() trace.TraceID {
 	return spanContext(t.Run, t.TraceParent, "", "").TraceID()
 }
 
+// Sampled tells whether whoever submitted wants the trace to be kept.
+func (t *Timeline) Sampled() bool {
+	return spanContext(t.Run, t.TraceParent, "", "").IsSampled()
+}
+
 // Spans returns what has ended as spans for any OpenTelemetry exporter, parents
 // first, after the conventions for CI/CD. Their identity follows from what they
 // stand for: exporting them again, also from another computer, sends the same

@@ -239,7 +239,7 @@ func farm(t *testing.T) memory {
 
 func read(t *testing.T, id string) *Timeline {
 	t.Helper()
-	tl, err := Read(context.Background(), farm(t), nil, id)
+	tl, err := Read(context.Background(), farm(t), nil, id, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +301,7 @@ func TestReadBuild(t *testing.T) {
 }
 
 func TestReadUnknown(t *testing.T) {
-	_, err := Read(context.Background(), farm(t), nil, "nobody")
+	_, err := Read(context.Background(), farm(t), nil, "nobody", "")
 	var unknown *serviceerror.NotFound
 	if !errors.As(err, &unknown) {
 		t.Errorf("error %v, want NotFound", err)
@@ -312,7 +312,7 @@ func TestReadUnknown(t *testing.T) {
 func TestReadBuildGone(t *testing.T) {
 	m := farm(t)
 	delete(m.histories, "web-1/rw")
-	tl, err := Read(context.Background(), m, nil, "site-x")
+	tl, err := Read(context.Background(), m, nil, "site-x", "")
 	if err != nil {
 		t.Fatal(err)
 	}

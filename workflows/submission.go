@@ -36,6 +36,30 @@ var (
 // Submission plans a template and makes all its builds, each a workflow of its
 // own: one that fails does not disturb the others.
 func Submission(ctx workflow.Context, s bakehouse.Submission) (bakehouse.Results, error) {
+	results, err := builds(ctx, s)
+	trace(ctx)
+	return results, err
+}
+
+// trace asks for the submission's trace to be sent, however it ended and
+// whether or not anybody looks on. It is a local activity, which asks nothing
+// of the farm, and it does not wait: the agent follows when the submission is
+// over. A trace that is lost can be sent again from history.
+func trace(ctx workflow.Context) {
+	ctx, cancel := workflow.NewDisconnectedContext(ctx)
+	defer cancel()
+	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
+		ScheduleToCloseTimeout: 2 * time.Second,
+		RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
+	})
+	e := workflow.GetInfo(ctx).WorkflowExecution
+	if err := workflow.ExecuteLocalActivity(ctx, do.SendTrace, e.ID, e.RunID).Get(ctx, nil); err != nil {
+		workflow.GetLogger(ctx).Warn("trace was not sent", "error", err)
+	}
+}
+
+// builds plans a template and makes all its builds.
+func builds(ctx workflow.Context, s bakehouse.Submission) (bakehouse.Results, error) {
 	info := workflow.GetInfo(ctx)
 	run := cmp.Or(info.FirstRunID, info.WorkflowExecution.RunID) // the test environment knows no first run
 	request := BuildRequest{

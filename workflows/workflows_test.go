@@ -35,7 +35,13 @@ type bakery struct {
 	env  *testsuite.TestWorkflowEnvironment
 	logs *buildlog.Store
 	in   bakehouse.Submission
+	sent sentTraces
 }
+
+// sentTraces notes whose traces were asked for.
+type sentTraces struct{ ids []string }
+
+func (s *sentTraces) Send(submission, run string) { s.ids = append(s.ids, submission+" "+run) }
 
 func newBakery(t *testing.T, o *oven, hcl string) *bakery {
 	t.Helper()
@@ -78,6 +84,7 @@ func newBakery(t *testing.T, o *oven, hcl string) *bakery {
 		t.Fatal(err)
 	}
 
+	b := &bakery{}
 	suite := &testsuite.WorkflowTestSuite{}
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	env := suite.NewTestWorkflowEnvironment()
@@ -89,11 +96,12 @@ func newBakery(t *testing.T, o *oven, hcl string) *bakery {
 		Builders:       map[string]builders.Builder{"oven": o},
 		Provisioners:   map[string]provisioners.Provisioner{"script": scriptRunner{o}},
 		PostProcessors: map[string]postprocessors.PostProcessor{"note": noter{o}},
-		Machines:       machines{}, Bundles: bundles, Logs: logs, Cache: t.TempDir(),
+		Machines:       machines{}, Bundles: bundles, Logs: logs, Cache: t.TempDir(), Traces: &b.sent,
 	}))
-	return &bakery{env: env, logs: logs, in: bakehouse.Submission{
+	b.env, b.logs, b.in = env, logs, bakehouse.Submission{
 		Template: "t.pkr.hcl", Title: "t", Bundle: string(packed), Cwd: dir, Home: dir, Values: string(stored), Pool: "p",
-	}}
+	}
+	return b
 }
 
 // bake runs the submission to its end.
@@ -120,6 +128,9 @@ func (b *bakery) bake(t *testing.T) (bakehouse.Results, error) {
 		if derr := app.Details(&out); derr != nil {
 			t.Fatal(derr)
 		}
+	}
+	if len(b.sent.ids) != 1 {
+		t.Errorf("traces asked for: %v, want one, however the submission ended", b.sent.ids)
 	}
 	return out, err
 }

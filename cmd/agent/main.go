@@ -18,6 +18,7 @@ import (
 	"github.com/bakehouse-farm/bakehouse/agent"
 	"github.com/bakehouse-farm/bakehouse/agent/secret"
 	"github.com/bakehouse-farm/bakehouse/cmd/catalogue"
+	"github.com/bakehouse-farm/bakehouse/timeline/export"
 )
 
 const usage = `Usage: agent [flags]
@@ -96,11 +97,15 @@ func run(args []string, stderr io.Writer) error {
 		return err
 	}
 	defer flush()
+	var traces agent.Sender
+	if export.Asked(os.Environ()) {
+		traces = export.Send
+	}
 	return agent.Run(ctx, agent.Config{
 		Pool: *pool, Temporal: options, Store: *store, Keys: keys, State: *state, Slots: *slots,
 		Template: catalogue.Template(), Builders: catalogue.Builders(),
 		Provisioners: catalogue.Provisioners(), PostProcessors: catalogue.PostProcessors(),
-		Machines: machines{}, Log: log,
+		Machines: machines{}, Traces: traces, Log: log,
 		Ready: func() { fmt.Fprintf(stderr, "agent is polling pool %s\n", *pool) },
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/contrib/exporters/autoexport"
@@ -12,37 +11,34 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/bakehouse-farm/bakehouse/timeline/export"
 )
 
 // trace sends spans where the standard OTEL_* variables say. Without any of
 // them nothing is sent: an agent must not knock on a collector that nobody set up.
 func trace(ctx context.Context) (flush func(), err error) {
 	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
-	if os.Getenv("OTEL_SDK_DISABLED") == "true" || !configured() {
+	if !export.Asked(os.Environ()) {
 		return func() {}, nil
 	}
 	exporter, err := autoexport.NewSpanExporter(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("set up traces from OTEL_* variables: %w", err)
 	}
-	res, err := resource.New(ctx, resource.WithFromEnv(), resource.WithTelemetrySDK(), resource.WithHost())
+	res, err := resource.New(ctx, resource.WithAttributes(semconv.ServiceName("bakehouse-agent")), resource.WithFromEnv(), resource.WithTelemetrySDK(), resource.WithHost())
 	if err != nil {
 		return nil, fmt.Errorf("describe this agent for traces: %w", err)
 	}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(res))
+	// What belongs to no step of a build (blobs that are looked for, and the like)
+	// would be a trace of its own, thousands of them.
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(res),
+		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
 	otel.SetTracerProvider(provider)
 	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_ = provider.Shutdown(ctx) // the builds are done; a collector that is away must not keep the agent
 	}, nil
-}
-
-func configured() bool {
-	for _, v := range os.Environ() {
-		if strings.HasPrefix(v, "OTEL_EXPORTER_OTLP") || strings.HasPrefix(v, "OTEL_TRACES_EXPORTER=") {
-			return true
-		}
-	}
-	return false
 }

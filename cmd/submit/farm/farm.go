@@ -165,5 +165,5 @@ func (f *Farm) Logs(ctx context.Context) (*buildlog.Store, error) {
 
 // Timeline reads the timeline of a submission or a build.
 func (f *Farm) Timeline(ctx context.Context, id string) (*timeline.Timeline, error) {
-	return timeline.Read(ctx, f.client, f.data, id)
+	return timeline.Read(ctx, f.client, f.data, id, "")
 }
