@@ -42,6 +42,7 @@ type poller[T any] struct {
 }
 
 type watch[T any] struct {
+	ctx   context.Context // of who waits
 	id    string
 	due   time.Time
 	step  time.Duration
@@ -67,7 +68,7 @@ func newPoller[T any](describe func(context.Context, []string) (map[string]T, er
 // is false when the platform does not know the thing. The delay between two
 // states grows up to delay. Trouble is borne for a while, then returned.
 func (p *poller[T]) follow(ctx context.Context, id string, delay time.Duration, see func(v T, found bool) (done bool, err error)) error {
-	w := &watch[T]{id: id, due: time.Now(), step: p.first, armed: true, out: make(chan answer[T], 1)}
+	w := &watch[T]{ctx: ctx, id: id, due: time.Now(), step: p.first, armed: true, out: make(chan answer[T], 1)}
 	p.add(w)
 	defer p.remove(w)
 	var trouble time.Time
@@ -188,8 +189,9 @@ func (p *poller[T]) take() map[string][]*watch[T] {
 // ask asks for the things in batches and hands out the answers.
 func (p *poller[T]) ask(due map[string][]*watch[T]) {
 	for ids := range slices.Chunk(slices.Sorted(maps.Keys(due)), batch) {
-		// The call is on behalf of many builds: none of their contexts ends it.
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		// The call is on behalf of many builds: none of their contexts ends it. One
+		// of them lends it its place in a trace.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(due[ids[0]][0].ctx), patience)
 		found, err := p.describe(ctx, ids)
 		cancel()
 		for _, id := range ids {
