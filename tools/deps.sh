@@ -7,7 +7,7 @@ cache=$1
 mkdir -p "$cache"
 
 missing=
-for pair in packer:packer sshd:openssh-server ssh:openssh-client python3:python3 sudo:sudo; do
+for pair in packer:packer sshd:openssh-server ssh:openssh-client python3:python3; do
 	program=${pair%%:*} package=${pair##*:}
 	PATH=$PATH:/usr/sbin command -v "$program" >/dev/null 2>&1 || missing="$missing $package"
 done
