@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -35,6 +36,9 @@ func (f *Farm) Start(ctx context.Context, id string, s bakehouse.Submission) (St
 			temporal.NewSearchAttributeKeyKeyword("BakehouseSubmission").ValueSet(id),
 		),
 		StaticSummary: s.Template,
+		// Builds and steps inherit it: whoever submits a hundred builds of a template
+		// waits for them, but others do not.
+		Priority: temporal.Priority{FairnessKey: fairnessKey(s)},
 	}, submissionType, s)
 	if err != nil {
 		return Started{}, fmt.Errorf("start submission %s: %w", id, err)
@@ -114,4 +118,11 @@ func (f *Farm) Steps(ctx context.Context, id string) ([]StepState, error) {
 		steps = append(steps, s)
 	}
 	return steps, nil
+}
+
+// fairnessKey names those who share a turn on a busy pool: the same user's
+// submissions of the same template. Temporal takes 64 bytes at most.
+func fairnessKey(s bakehouse.Submission) string {
+	key := s.User + "/" + s.Title
+	return strings.ToValidUTF8(key[:min(len(key), 64)], "")
 }
