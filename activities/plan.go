@@ -117,7 +117,7 @@ func (a *Activities) load(ctx context.Context, ref FilesRef) (*loaded, error) {
 	return a.templates.get(key, func() (*loaded, error) {
 		root, err := a.Bundles.Unpack(ctx, bundle.Digest(ref.Bundle), a.Cache)
 		if err != nil {
-			return nil, fmt.Errorf("unpack bundle: %w", err)
+			return nil, err
 		}
 		files := bakehouse.Files{Root: root, Cwd: ref.Cwd, Home: ref.Home}
 		t, diags := template.Load(ref.Template, files, a.Template)

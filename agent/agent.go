@@ -5,6 +5,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	cache := filepath.Join(c.State, "bundles")
 	if err := os.MkdirAll(cache, 0o700); err != nil {
-		return fmt.Errorf("state folder: %w", err)
+		return fmt.Errorf("state folder: %w (choose another with -state or BAKEHOUSE_AGENT_STATE)", err)
 	}
 	bucket, err := bundle.OpenBucket(ctx, c.Store)
 	if err != nil {
@@ -95,7 +96,7 @@ func Run(ctx context.Context, c Config) error {
 	c.Temporal.Logger = log.NewStructuredLogger(c.Log)
 	farm, err := client.DialContext(ctx, c.Temporal)
 	if err != nil {
-		return fmt.Errorf("reach Temporal at %s: %w", c.Temporal.HostPort, err)
+		return fmt.Errorf("no Temporal server answers at %s (name another with -address or TEMPORAL_ADDRESS): %w", cmp.Or(c.Temporal.HostPort, client.DefaultHostPort), err)
 	}
 	defer farm.Close()
 	if err := register(ctx, farm, c.Temporal.Namespace); err != nil {

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -80,6 +81,9 @@ func run(args []string, stderr io.Writer) error {
 		return errors.New("no key file: set -key or BAKEHOUSE_KEY, the same as for submit")
 	}
 	keys, err := secret.Load(*key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("no key file %s: copy the one that submitters have there, or make the farm's first with: submit key %s", *key, *key)
+	}
 	if err != nil {
 		return err
 	}

@@ -49,17 +49,17 @@ func serve(ctx context.Context, args []string, _ io.Reader, out, errw io.Writer)
 	}
 	host, err := sandbox.New(ctx, sandbox.Config{Dir: filepath.Join(*dir, "sandbox"), Log: log})
 	if err != nil {
-		return err
+		return wayOut(err)
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
 	cloud, err := localcloud.New(localcloud.Config{Dir: *dir, Host: host, Delays: *delays, Account: *account, Log: log})
 	if err != nil {
-		return err
+		return wayOut(err)
 	}
 	defer func() { err = errors.Join(err, cloud.Close()) }()
 	admin, err := control.Listen(*dir)
 	if err != nil {
-		return err
+		return wayOut(err)
 	}
 	errs := make(chan error, 2)
 	var servers []*http.Server
@@ -86,6 +86,17 @@ func serve(ctx context.Context, args []string, _ io.Reader, out, errw io.Writer)
 		long, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
 		err = errors.Join(err, cloud.Stop(long))
+	}
+	return err
+}
+
+// wayOut says what to do when it is the state folder.
+func wayOut(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: make room, or choose another state folder with -state", err)
+	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w: choose another state folder with -state", err)
 	}
 	return err
 }

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -98,7 +100,7 @@ func Open(ctx context.Context, c Config) (*Farm, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("no Temporal server answers at %s (name another with -address or TEMPORAL_ADDRESS, or bake on this machine with -local): %s", f.Address, unreachable(err))
+		return nil, fmt.Errorf("no Temporal server answers at %s (name another with -address or TEMPORAL_ADDRESS, or bake on this machine with -local): %s", f.Address, silent(ctx, f.Address, err))
 	}
 	return f, nil
 }
@@ -109,6 +111,20 @@ func loadKeys(path string) (*secret.Keys, error) {
 		return nil, fmt.Errorf("no key file %s: submissions are encrypted with the key that the farm's agents have (copy it here, name it with -key or BAKEHOUSE_KEY, or make the farm's first with: submit key %s)", path, path)
 	}
 	return keys, err
+}
+
+// silent says why no server answers at an address: often it is no address.
+func silent(ctx context.Context, address string, err error) string {
+	host, _, serr := net.SplitHostPort(address)
+	if serr != nil {
+		return "it is not of the form host:port"
+	}
+	look, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if _, lerr := net.DefaultResolver.LookupHost(look, host); lerr != nil {
+		return lerr.Error()
+	}
+	return unreachable(err)
 }
 
 // unreachable says why a server did not answer, without the layers of gRPC that
@@ -137,12 +153,28 @@ func (f *Farm) store(ctx context.Context) (*blob.Bucket, error) {
 	if f.url == "" {
 		return nil, errors.New("no blob store: name the farm's with -store or BAKEHOUSE_STORE (file:///folder, s3://bucket)")
 	}
+	if err := there(f.url); err != nil {
+		return nil, err
+	}
 	b, err := bundle.OpenBucket(ctx, f.url)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w (the farm's is named with -store or BAKEHOUSE_STORE)", err)
 	}
 	f.bucket = b
 	return b, nil
+}
+
+// there makes sure that a store in a folder is there: one that is made here is
+// not the one that the agents read.
+func there(store string) error {
+	u, err := url.Parse(store)
+	if err != nil || u.Scheme != "file" {
+		return nil // opening it tells
+	}
+	if _, err := os.Stat(u.Path); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("blob store %s: there is no such folder on this computer (name the one that the farm's agents use with -store or BAKEHOUSE_STORE; computers that share no folder share an s3://bucket)", store)
+	}
+	return nil
 }
 
 // Bundles is where files, plans and values are kept.

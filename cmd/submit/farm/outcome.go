@@ -57,8 +57,23 @@ func (r reader) closed(e *historypb.HistoryEvent) (results bakehouse.Results, en
 	return results, true, err
 }
 
+// ErrKey tells that what the farm keeps was encrypted with a key that is not
+// ours.
+var ErrKey = errors.New("the farm's agents have another key than this command, so that neither can read what the other writes: copy their key file here, and name it with -key or BAKEHOUSE_KEY")
+
+// problem reads a failure.
+func (r reader) problem(f *failurepb.Failure) error {
+	if p := f.GetEncodedAttributes(); p != nil {
+		var attributes any
+		if r.data.FromPayload(p, &attributes) != nil {
+			return ErrKey
+		}
+	}
+	return r.failures.FailureToError(f)
+}
+
 func (r reader) failed(f *failurepb.Failure) (results bakehouse.Results, err error) {
-	err = r.failures.FailureToError(f)
+	err = r.problem(f)
 	var app *temporal.ApplicationError
 	if !errors.As(err, &app) {
 		return results, err
@@ -83,7 +98,7 @@ func (r reader) result(e *historypb.HistoryEvent) (res bakehouse.Result, initiat
 		initiated = a.GetInitiatedEventId()
 	case enumspb.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_FAILED:
 		a := e.GetChildWorkflowExecutionFailedEventAttributes()
-		err = r.failures.FailureToError(a.GetFailure())
+		err = r.problem(a.GetFailure())
 		var app *temporal.ApplicationError
 		if errors.As(err, &app) {
 			res.Error, res.Kind = app.Message(), bakehouse.Kind(app.Type())

@@ -37,13 +37,21 @@ func (c Config) load() (record, error) {
 		return record{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read state of the local processes: %w", err)
+		return nil, fmt.Errorf("read state of the local processes: %w%s", err, asRoot(err))
 	}
 	r := record{}
 	if err := json.Unmarshal(data, &r); err != nil {
 		return nil, fmt.Errorf("%s is damaged (stop the processes that it should name, then remove it): %w", c.path("state.json"), err)
 	}
 	return r, nil
+}
+
+// asRoot is the way out when it is the user who may not: -local is root's.
+func asRoot(err error) string {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return " (-local runs as root: run this with sudo, too)"
+	}
+	return ""
 }
 
 // save replaces state.json whole: whoever reads it without the lock sees the
