@@ -16,6 +16,9 @@ import (
 // layers of an image or two.
 const least = 256 << 20
 
+// little is so little room that the server soon cannot write, and nothing moves.
+const little = 4 << 20
+
 // check tells what makes it pointless to start anything.
 func (c *Config) check() error {
 	if runtime.GOOS != "linux" {
@@ -57,13 +60,27 @@ func (c *Config) room() error {
 	if err != nil {
 		return reason(err)
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(c.State, &fs); err == nil {
-		if free := fs.Bavail * uint64(fs.Bsize); free < least {
-			return fmt.Errorf("only %d MiB are free, at least %d are needed", free>>20, least>>20)
-		}
+	if free, ok := c.free(); ok && free < least {
+		return fmt.Errorf("only %d MiB are free, at least %d are needed", free>>20, least>>20)
 	}
 	return nil
+}
+
+// free returns the room in the state folder.
+func (c *Config) free() (bytes uint64, ok bool) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(c.State, &fs); err != nil {
+		return 0, false
+	}
+	return fs.Bavail * uint64(fs.Bsize), true
+}
+
+// full says that there is no room left; it is empty when there is.
+func (c *Config) full() string {
+	if free, ok := c.free(); ok && free < little {
+		return fmt.Sprintf("The disk of state folder %s is full (%d MiB left): builds wait. They go on when there is room again; Ctrl-C cancels them then.", c.State, free>>20)
+	}
+	return ""
 }
 
 // reason is an error without the path, which the caller names.
@@ -99,7 +116,7 @@ func (c *Config) programs() error {
 func (c *Config) lock(ctx context.Context) (unlock func(), err error) {
 	f, err := os.OpenFile(c.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock state folder: %w", err)
+		return nil, fmt.Errorf("lock state folder: %w%s", err, asRoot(err))
 	}
 	begin, said := time.Now(), false
 	for {

@@ -125,14 +125,23 @@ func (c Config) set(s record, started []string) *Set {
 }
 
 // Keep starts again what dies, until ctx ends: a build that somebody looks at
-// should not wait for them to notice. Trouble is said once.
+// should not wait for them to notice. Trouble is said once, also that the disk
+// is full: then nothing dies, and nothing moves.
 func Keep(ctx context.Context, c Config) {
-	said := ""
+	said, full := "", false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(time.Second):
+		}
+		if text := c.full(); text != "" || full {
+			if text == "" {
+				c.say("There is room again: builds go on.")
+			} else if !full {
+				c.say(text)
+			}
+			full = text != ""
 		}
 		s, err := c.load()
 		if err != nil || s.complete() {

@@ -448,3 +448,48 @@ func eventually(t *testing.T, what string, fact func() bool) {
 		}
 	}
 }
+
+// That the disk is full is said once, and so is that there is room again.
+func TestKeepTellsOfFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("a small disk is mounted, which needs root")
+	}
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=8m"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	said := make(chan string, 100)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		Keep(ctx, Config{State: disk, euid: func() int { return 1 }, Say: func(s string) {
+			if !strings.Contains(s, "-local") { // nothing can be started here: not what this is about
+				said <- s
+			}
+		}})
+		close(ended)
+	}()
+	fill := filepath.Join(disk, "fill")
+	if err := os.WriteFile(fill, make([]byte, 6<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s := <-said; !strings.Contains(s, "is full") || !strings.Contains(s, disk) {
+		t.Errorf("said %q", s)
+	}
+	if err := os.Remove(fill); err != nil {
+		t.Fatal(err)
+	}
+	if s := <-said; !strings.Contains(s, "room again") {
+		t.Errorf("said %q", s)
+	}
+	cancel()
+	<-ended
+	if len(said) > 0 {
+		t.Errorf("said, too: %q", <-said)
+	}
+}
