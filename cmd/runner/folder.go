@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -185,6 +186,34 @@ func (f folder) status() (runner.Status, error) {
 		return s, err
 	}
 	return runner.Status{State: runner.Lost, Trouble: f.trouble()}, nil
+}
+
+// A command may fill the disk, and must not take the note of its end along:
+// reserve keeps room for it, record gives that up.
+func (f folder) reserve() error {
+	file, err := os.OpenFile(f.file("room"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(bytes.Repeat([]byte("room\n"), 4096))
+	if err2 := file.Close(); err == nil {
+		err = err2
+	}
+	return err
+}
+
+func (f folder) record(r runner.Result) error {
+	_ = os.Remove(f.file("room")) // without it, there may be room nevertheless
+	for patience := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		err := f.write("result.json", r)
+		if !noRoom(err) || time.Now().After(patience) {
+			return err
+		}
+	}
+}
+
+func noRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 func (f folder) done() (runner.Status, error) {

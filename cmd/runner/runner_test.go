@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/bakehouse-farm/bakehouse/communicator/runner"
@@ -100,6 +101,34 @@ func TestStartOnce(t *testing.T) {
 	}
 	if data, _ := os.ReadFile(filepath.Join(dir, "count")); string(data) != "x\n" {
 		t.Errorf("it ran: %q", data)
+	}
+}
+
+// A command that fills the disk fails as it says, and is not taken for one
+// that was killed.
+func TestFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("a small disk is mounted, which needs root")
+	}
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=256k"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	base := filepath.Join(disk, "base")
+	if err := os.Mkdir(base, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s, problem := call(t, &runner.Spec{Line: "cat /dev/zero > " + disk + "/fill; exit 9"}, "start", "-base", base, "-build", "b", "-id", "c")
+	for problem == "" && s.State != runner.Done && s.State != runner.Lost {
+		s, problem = call(t, nil, "probe", "-base", base, "-build", "b", "-id", "c")
+	}
+	if s.State != runner.Done || s.Result.Exit != 9 {
+		t.Errorf("%+v, result %+v, %s", s, s.Result, problem)
 	}
 }
 

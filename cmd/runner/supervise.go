@@ -53,6 +53,9 @@ func supervise(args []string, ready *os.File) error {
 	if err := f.write("state.json", st); err != nil {
 		return err
 	}
+	if err := f.reserve(); err != nil {
+		return err
+	}
 	c, err := launchCommand(f, cwd, spec)
 	if err != nil {
 		return c.fail(f, st, ready, err)
@@ -237,11 +240,11 @@ func (c command) finish(f folder, r runner.Result) error {
 	if err != nil {
 		return err
 	}
-	if err := c.log.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) {
+	if err := c.log.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !noRoom(err) {
 		return err
 	}
 	r.LogBytes, r.Ended = info.Size(), time.Now()
-	return f.write("result.json", r)
+	return f.record(r)
 }
 
 // fail records that the command could not even be started, as a shell would:
