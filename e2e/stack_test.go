@@ -49,11 +49,18 @@ type stack struct {
 // newStack returns a stack that ends, and leaves nothing, when the test ends.
 func newStack(t testing.TB) *stack {
 	t.Helper()
+	return newStackIn(t, "")
+}
+
+// newStackIn is newStack with its state folder below another folder than the
+// one for temporary files.
+func newStackIn(t testing.TB, dir string) *stack {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("instances of localcloud need root")
 	}
 	// Not t.TempDir: test names make paths too long for sockets.
-	state, err := os.MkdirTemp("", "bakehouse-e2e-")
+	state, err := os.MkdirTemp(dir, "bakehouse-e2e-")
 	if err != nil {
 		t.Fatal(err)
 	}
