@@ -17,8 +17,8 @@ import (
 // A farm is server, localcloud and agents as an operator starts them, apart
 // from submit: they meet at Temporal and the blob store only.
 type farm struct {
-	t                            testing.TB
-	dir, address, endpoint, logs string
+	t                      testing.TB
+	dir, address, endpoint string
 }
 
 func newFarm(t testing.TB) *farm {
