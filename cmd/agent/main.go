@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -55,10 +56,10 @@ func run(args []string, stderr io.Writer) error {
 		fmt.Fprint(stderr, usage)
 		flags.PrintDefaults()
 	}
-	pool := flags.String("pool", or(os.Getenv("BAKEHOUSE_POOL"), "default"), "task queue of the pool to work for ($BAKEHOUSE_POOL)")
+	pool := flags.String("pool", cmp.Or(os.Getenv("BAKEHOUSE_POOL"), "default"), "task queue of the pool to work for ($BAKEHOUSE_POOL)")
 	store := flags.String("store", os.Getenv("BAKEHOUSE_STORE"), "URL of the blob store for bundles and logs: file:///folder, s3://bucket ($BAKEHOUSE_STORE)")
 	key := flags.String("key", os.Getenv("BAKEHOUSE_KEY"), "file with the keys that encrypt payloads and blobs ($BAKEHOUSE_KEY)")
-	state := flags.String("state", or(os.Getenv("BAKEHOUSE_AGENT_STATE"), filepath.Join(os.TempDir(), "bakehouse-agent")), "folder for unpacked bundles ($BAKEHOUSE_AGENT_STATE)")
+	state := flags.String("state", cmp.Or(os.Getenv("BAKEHOUSE_AGENT_STATE"), filepath.Join(os.TempDir(), "bakehouse-agent")), "folder for unpacked bundles ($BAKEHOUSE_AGENT_STATE)")
 	address := flags.String("address", "", "host:port of the Temporal frontend ($TEMPORAL_ADDRESS)")
 	slots := flags.Int("slots", 0, "most steps at a time (0: 500)")
 	level := flags.String("log-level", "info", "debug, info, warn or error")
@@ -112,11 +113,4 @@ func run(args []string, stderr io.Writer) error {
 		Machines: machines{}, Traces: traces, Log: log,
 		Ready: func() { fmt.Fprintf(stderr, "agent is polling pool %s\n", *pool) },
 	})
-}
-
-func or(s, otherwise string) string {
-	if s != "" {
-		return s
-	}
-	return otherwise
 }

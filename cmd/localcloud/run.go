@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -25,8 +26,8 @@ import (
 // returns the command's exit status.
 func boot(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
 	f, _ := flags("run", "AMI [--] COMMAND...", errw)
-	endpoint := f.String("endpoint", firstOf(os.Getenv("AWS_ENDPOINT_URL_EC2"), os.Getenv("AWS_ENDPOINT_URL"), "http://127.0.0.1:4566"), "where localcloud listens ($AWS_ENDPOINT_URL)")
-	region := f.String("region", firstOf(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1"), "region of the AMI ($AWS_REGION)")
+	endpoint := f.String("endpoint", cmp.Or(os.Getenv("AWS_ENDPOINT_URL_EC2"), os.Getenv("AWS_ENDPOINT_URL"), "http://127.0.0.1:4566"), "where localcloud listens ($AWS_ENDPOINT_URL)")
+	region := f.String("region", cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1"), "region of the AMI ($AWS_REGION)")
 	user := f.String("user", "ubuntu", "who to log in as")
 	if err := f.Parse(args); err != nil {
 		return 1
@@ -52,15 +53,6 @@ func boot(ctx context.Context, args []string, in io.Reader, out, errw io.Writer)
 		return 1
 	}
 	return status
-}
-
-func firstOf(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }
 
 // A booted is an instance that lives for one command.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -185,7 +186,7 @@ func (b *build) keep(c *console) []string {
 			return []string{config.State}
 		}
 	}
-	return folderOf(or(b.store, c.getenv("BAKEHOUSE_STORE")))
+	return folderOf(cmp.Or(b.store, c.getenv("BAKEHOUSE_STORE")))
 }
 
 // follow shows the submission until it has ended.

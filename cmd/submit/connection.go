@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -62,8 +63,8 @@ func (n *connection) open(ctx context.Context, c *console, start bool, say func(
 	if !n.local {
 		f, err := farm.Open(ctx, farm.Config{
 			Address: n.address,
-			Store:   or(n.store, c.getenv("BAKEHOUSE_STORE")),
-			Key:     or(n.key, or(c.getenv("BAKEHOUSE_KEY"), defaultKey())),
+			Store:   cmp.Or(n.store, c.getenv("BAKEHOUSE_STORE")),
+			Key:     cmp.Or(n.key, c.getenv("BAKEHOUSE_KEY"), defaultKey()),
 		})
 		return f, nil, err
 	}
@@ -106,7 +107,7 @@ func (n *connection) pool(c *console, named string) string {
 	case n.local:
 		return local.Pool
 	}
-	return or(c.getenv("BAKEHOUSE_POOL"), "default")
+	return cmp.Or(c.getenv("BAKEHOUSE_POOL"), "default")
 }
 
 func defaultKey() string {
@@ -115,11 +116,4 @@ func defaultKey() string {
 		return "bakehouse.key" // there is no home: it is looked for here
 	}
 	return filepath.Join(dir, "bakehouse", "key")
-}
-
-func or(s, otherwise string) string {
-	if s != "" {
-		return s
-	}
-	return otherwise
 }

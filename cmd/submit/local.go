@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -61,7 +62,7 @@ func (l *locally) run(ctx context.Context, c *console, args []string) error {
 		if err := f.Parse(args); err != nil {
 			return failed
 		}
-		l.state, l.all = or(l.state, state), l.all || all
+		l.state, l.all = cmp.Or(l.state, state), l.all || all
 		if f.NArg() > 0 {
 			return fmt.Errorf("local %s takes no arguments: %s", what, strings.Join(f.Args(), " "))
 		}
@@ -180,7 +181,7 @@ func (l *locally) env(c *console, config local.Config) error {
 		{"AWS_ENDPOINT_URL", set.Endpoint},
 		{"AWS_ACCESS_KEY_ID", "local"},
 		{"AWS_SECRET_ACCESS_KEY", "local"},
-		{"AWS_REGION", or(c.getenv("AWS_REGION"), "us-east-1")},
+		{"AWS_REGION", cmp.Or(c.getenv("AWS_REGION"), "us-east-1")},
 		{"AWS_EC2_METADATA_DISABLED", "true"},
 		{"BAKEHOUSE_LOCALCLOUD_DIR", filepath.Join(config.State, "cloud")},
 		{"TEMPORAL_ADDRESS", set.Address},

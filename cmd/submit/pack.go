@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
@@ -133,7 +134,7 @@ func (d *dish) title() string {
 	if len(s) > 30 {
 		s = s[:30]
 	}
-	return or(strings.Trim(s, "-"), "template")
+	return cmp.Or(strings.Trim(s, "-"), "template")
 }
 
 // userName is who submits, as far as this computer knows.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -122,7 +123,7 @@ func (s shown) write(w io.Writer, now time.Time) {
 		line("error", indent(r.Error))
 		line("leftovers", indent(r.Leftovers))
 		for _, a := range r.Artifacts {
-			line("artifact", indent(or(strings.TrimSpace(a.String), a.ID)))
+			line("artifact", indent(cmp.Or(strings.TrimSpace(a.String), a.ID)))
 		}
 		for _, o := range r.Outputs {
 			line("output", o.Path)

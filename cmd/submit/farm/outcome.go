@@ -1,6 +1,7 @@
 package farm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -48,7 +49,7 @@ func (r reader) closed(e *historypb.HistoryEvent) (results bakehouse.Results, en
 		_ = r.payload(e.GetWorkflowExecutionCanceledEventAttributes().GetDetails(), &results)
 		err = ErrCancelled
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
-		err = fmt.Errorf("submission was terminated in Temporal: %s", or(e.GetWorkflowExecutionTerminatedEventAttributes().GetReason(), "no reason given"))
+		err = fmt.Errorf("submission was terminated in Temporal: %s", cmp.Or(e.GetWorkflowExecutionTerminatedEventAttributes().GetReason(), "no reason given"))
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
 		err = errors.New("submission did not end within its time limit")
 	default:
@@ -110,7 +111,7 @@ func (r reader) result(e *historypb.HistoryEvent) (res bakehouse.Result, initiat
 	case enumspb.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_CANCELED:
 		a := e.GetChildWorkflowExecutionCanceledEventAttributes()
 		_ = r.payload(a.GetDetails(), &res) // may have none
-		res.Cancelled, res.Error = true, or(res.Error, "build was cancelled")
+		res.Cancelled, res.Error = true, cmp.Or(res.Error, "build was cancelled")
 		initiated = a.GetInitiatedEventId()
 	case enumspb.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TIMED_OUT:
 		res.Error, res.Kind = "build did not end within its time limit", bakehouse.Timeout
@@ -141,13 +142,6 @@ func (r reader) payload(p *commonpb.Payloads, into any) error {
 	return r.data.FromPayload(p.GetPayloads()[0], into)
 }
 
-func or(s, otherwise string) string {
-	if s != "" {
-		return s
-	}
-	return otherwise
-}
-
 // completed names the build of a result that does not say whose it is.
 func completed(res bakehouse.Result, b bakehouse.Build) bakehouse.Result {
 	if res.Build.ID == "" {
@@ -164,7 +158,7 @@ func (r reader) build(a *historypb.StartChildWorkflowExecutionInitiatedEventAttr
 	_ = r.payload(a.GetInput(), &request)
 	b := request.Build
 	b.ID = bakehouse.BuildID(a.GetWorkflowId())
-	b.Name = or(b.Name, a.GetWorkflowId())
+	b.Name = cmp.Or(b.Name, a.GetWorkflowId())
 	return b
 }
 
@@ -172,5 +166,5 @@ func (r reader) build(a *historypb.StartChildWorkflowExecutionInitiatedEventAttr
 func (r reader) plan(id string, a *historypb.WorkflowExecutionStartedEventAttributes) bakehouse.Build {
 	var s bakehouse.Submission
 	_ = r.payload(a.GetInput(), &s) // else it is shown by its ID
-	return bakehouse.Build{ID: bakehouse.BuildID(id), Name: or(s.Title, id), Submission: id}
+	return bakehouse.Build{ID: bakehouse.BuildID(id), Name: cmp.Or(s.Title, id), Submission: id}
 }
