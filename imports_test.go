@@ -23,6 +23,7 @@ var may = map[string][]string{
 	"communicator/runner":  {},
 	"template":             {"", "datasources"},
 	"template/interpolate": {""},
+	"template/known":       {"", "communicator"},
 	"datasources":          {""},
 	"builders":             {"", "communicator", "template/interpolate", "datasources"},
 	"provisioners":         {"", "communicator", "template/interpolate"},
