@@ -39,6 +39,11 @@ type Build struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	// Force is -force: replace an image of the same name.
 	Force bool `json:"force,omitempty"`
+	// Attempt counts how often the build has asked the platform anew for what it
+	// had asked for before: another machine for one that is gone, another image
+	// for one that failed. It is part of what names such a request, so that its
+	// answer is not that of the earlier one.
+	Attempt int `json:"attempt,omitempty"`
 	// Settings are the evaluated arguments of the source block, frozen when the
 	// build was planned: a JSON object in the shape of the builder's Settings.
 	// They never travel in a payload (see activities): they are filled in on the

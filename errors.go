@@ -28,8 +28,11 @@ const (
 	Script Kind = "script"
 	// Timeout: a limit that the user set, or Packer's default for it, has passed.
 	Timeout Kind = "timeout"
-	// Lost: the machine, or what ran on it, is gone and cannot be followed.
+	// Lost: what ran on the machine is gone and cannot be followed.
 	Lost Kind = "lost"
+	// Gone: the machine itself is gone (a spot interruption, a failing host, no
+	// capacity after all). The same work could be done again on another one.
+	Gone Kind = "machine-gone"
 	// Failed: the platform says that the thing we wait for has failed for good.
 	Failed Kind = "failed"
 )

@@ -125,6 +125,10 @@ type PlannedBuild struct {
 	Launches bool `json:"launches"`
 	Captures bool `json:"captures"`
 	Connects bool `json:"connects"`
+	// Replaces tells that a machine that is gone can be replaced; Checkpoints
+	// that what it has become can be kept meanwhile.
+	Replaces    bool `json:"replaces,omitempty"`
+	Checkpoints bool `json:"checkpoints,omitempty"`
 	// PauseBeforeConnecting is the communicator's option.
 	PauseBeforeConnecting time.Duration `json:"pause_before_connecting,omitempty"`
 	// ClearKeys asks for the temporary key to be removed from the machine.

@@ -283,7 +283,12 @@ func (a *Activities) connect(ctx context.Context, s Step, l Login) (string, erro
 	if err != nil {
 		return "", err
 	}
-	return a.Machines.Wait(ctx, t, files.files)
+	var hostKey string
+	err = a.guard(ctx, s, l.Machine, func(ctx context.Context) error {
+		hostKey, err = a.Machines.Wait(ctx, t, files.files)
+		return err
+	})
+	return hostKey, err
 }
 
 // Tidy takes from the machine what was there only for the build.
@@ -292,7 +297,7 @@ func (a *Activities) Tidy(ctx context.Context, s Step, l Login, clearKeys bool) 
 	if err != nil {
 		return err
 	}
-	return end(a.tidy(ctx, s, l, clearKeys))
+	return end(a.guard(ctx, s, l.Machine, func(ctx context.Context) error { return a.tidy(ctx, s, l, clearKeys) }))
 }
 
 func (a *Activities) tidy(ctx context.Context, s Step, l Login, clearKeys bool) error {

@@ -102,9 +102,12 @@ func (a *Activities) outline(b template.PlannedBuild) (PlannedBuild, error) {
 	}
 	_, launches := builder.(builders.Launcher)
 	_, captures := builder.(builders.Capturer)
+	_, replaces := builder.(builders.Watcher)
+	_, checkpoints := builder.(builders.Checkpointer)
 	return PlannedBuild{
 		Name: b.Name, Type: b.Type, Source: b.Source,
 		Launches: launches, Captures: captures, Connects: comm.Communicator != "none",
+		Replaces: replaces, Checkpoints: checkpoints,
 		PauseBeforeConnecting: time.Duration(comm.PauseBeforeConnecting),
 		ClearKeys:             comm.SSHClearAuthorizedKeys,
 		Provisioners:          b.Provisioners, ErrorCleanup: b.ErrorCleanup, PostProcessors: b.PostProcessors,

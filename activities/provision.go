@@ -49,7 +49,11 @@ func (a *Activities) Provision(ctx context.Context, p Provisioning) ([]bakehouse
 	if err != nil {
 		return nil, err
 	}
-	out, err := a.provision(ctx, p, scheduled)
+	var out []bakehouse.Output
+	err = a.guard(ctx, p.Step, p.Login.Machine, func(ctx context.Context) error {
+		out, err = a.provision(ctx, p, scheduled)
+		return err
+	})
 	return out, end(err)
 }
 

@@ -59,6 +59,30 @@ type Launcher interface {
 	Stop(ctx context.Context, b bakehouse.Build, r Resolved, m Machine) error
 }
 
+// A Watcher is a Launcher that can tell when its machine is gone.
+type Watcher interface {
+	// Watch returns an error of kind bakehouse.Gone that says why, once the
+	// machine has gone without the build having asked for that: terminated,
+	// stopped, failed. Until then it waits; when ctx ends it returns its cause.
+	Watch(ctx context.Context, b bakehouse.Build, m Machine) error
+	// Discard removes the machine and what is its own, and nothing else of the
+	// build, so that another can take its place. It does not wait until the
+	// machine is gone. Discarding what is gone is no error.
+	Discard(ctx context.Context, b bakehouse.Build, m Machine) error
+}
+
+// A Checkpointer is a Capturer that can capture a machine while it is worked
+// on, so that the work is not lost with the machine. AwaitImage waits for its
+// images, too, and Release removes them.
+type Checkpointer interface {
+	// Checkpoint asks for an image of the running machine as it is now, and
+	// returns at once with its ID, or finds the one that an earlier call with the
+	// same name asked for. What has been written to disk is in it.
+	Checkpoint(ctx context.Context, b bakehouse.Build, r Resolved, m Machine, name string) (Image, error)
+	// Forget removes a checkpoint. Forgetting what is gone is no error.
+	Forget(ctx context.Context, b bakehouse.Build, img Image) error
+}
+
 // A Capturer is a Builder that turns a machine into an image.
 type Capturer interface {
 	// Capture asks for the image and returns at once with its ID, or finds the
@@ -91,6 +115,9 @@ type Resolved struct {
 	// and KeyType its type, "rsa" or "ed25519". Empty: the template brings its own.
 	KeyPair string `json:"key_pair,omitempty"`
 	KeyType string `json:"key_type,omitempty"`
+	// Checkpoint is the image that the machine is launched from instead of the
+	// one that Resolve chose: what an earlier machine of the build had become.
+	Checkpoint string `json:"checkpoint,omitempty"`
 	// SkipStop tells that the machine is not stopped before it is captured.
 	SkipStop bool `json:"skip_stop,omitempty"`
 	// Generated are the builder's own members of build.*: SourceAMI, BuildRegion …

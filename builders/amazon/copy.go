@@ -36,6 +36,9 @@ func (e *EBS) Copy(ctx context.Context, b bakehouse.Build, r builders.Resolved, 
 		out.ID = aws.ToString(there[i].ImageId)
 		return out, nil
 	}
+	if err := c.failedImages(ctx, there); err != nil {
+		return out, err
+	}
 	if err := c.makeRoom(ctx, b, s, p); err != nil {
 		return out, err
 	}
@@ -60,7 +63,7 @@ func (e *EBS) Copy(ctx context.Context, b bakehouse.Build, r builders.Resolved, 
 func copyInput(b bakehouse.Build, s *Settings, r builders.Resolved, p plan, img builders.Image, region string) *ec2.CopyImageInput {
 	tags := marked(b, stepCopy, p.imageTags(s))
 	in := &ec2.CopyImageInput{
-		ClientToken:   aws.String(token(b, stepCopy, region, img.ID)),
+		ClientToken:   aws.String(token(b, again(b, stepCopy), region, img.ID)),
 		Name:          aws.String(p.Name),
 		SourceImageId: aws.String(img.ID),
 		SourceRegion:  aws.String(r.Region),

@@ -32,6 +32,9 @@ var (
 	_ builders.Builder  = (*EBS)(nil)
 	_ builders.Launcher = (*EBS)(nil)
 	_ builders.Capturer = (*EBS)(nil)
+	_ builders.Watcher  = (*EBS)(nil)
+
+	_ builders.Checkpointer = (*EBS)(nil)
 )
 
 // NewEBS returns the builder. It does not talk to AWS yet.

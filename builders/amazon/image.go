@@ -42,6 +42,9 @@ func (e *EBS) Capture(ctx context.Context, b bakehouse.Build, r builders.Resolve
 		say(ctx, "AMI: %s", img.ID)
 		return img, true, nil
 	}
+	if err := c.failedImages(ctx, there); err != nil {
+		return img, true, err
+	}
 	if !r.Intermediate {
 		if err := c.makeRoom(ctx, b, s, p); err != nil {
 			return img, true, err

@@ -1,6 +1,7 @@
 package amazon
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -40,7 +41,7 @@ func (e *EBS) Launch(ctx context.Context, b bakehouse.Build, r builders.Resolved
 		return builders.Machine{}, err
 	}
 	say(ctx, "Launching a source AWS instance...")
-	there, err := c.findInstances(ctx, append(madeBy(b, stepLaunch), filter("instance-state-name", "pending", "running", "stopping", "stopped"))...)
+	there, err := c.findInstances(ctx, append(madeBy(b, again(b, stepLaunch)), filter("instance-state-name", "pending", "running", "stopping", "stopped"))...)
 	if err != nil {
 		return builders.Machine{}, failed(ctx, err, "look for the build's instance")
 	}
@@ -92,8 +93,8 @@ var burstable = regexp.MustCompile(`^t(2|3a?|4g)\.`)
 // token demands.
 func runInput(b bakehouse.Build, s *Settings, r builders.Resolved, p plan, groups []string, data string) *ec2.RunInstancesInput {
 	in := &ec2.RunInstancesInput{
-		ClientToken:                       aws.String(token(b, stepLaunch)),
-		ImageId:                           aws.String(p.AMI),
+		ClientToken:                       aws.String(token(b, again(b, stepLaunch))),
+		ImageId:                           aws.String(cmp.Or(r.Checkpoint, p.AMI)),
 		InstanceType:                      types.InstanceType(s.InstanceType),
 		MinCount:                          aws.Int32(1),
 		MaxCount:                          aws.Int32(1),
@@ -104,10 +105,13 @@ func runInput(b bakehouse.Build, s *Settings, r builders.Resolved, p plan, group
 		Placement:                         s.placement(p.Zone),
 		CapacityReservationSpecification:  s.capacity(),
 		TagSpecifications: []types.TagSpecification{
-			spec(types.ResourceTypeInstance, marked(b, stepLaunch, p.RunTags)),
-			spec(types.ResourceTypeNetworkInterface, marked(b, stepLaunch, p.RunTags)),
-			spec(types.ResourceTypeVolume, marked(b, stepLaunch, p.VolumeTags)),
+			spec(types.ResourceTypeInstance, marked(b, again(b, stepLaunch), p.RunTags)),
+			spec(types.ResourceTypeNetworkInterface, marked(b, again(b, stepLaunch), p.RunTags)),
+			spec(types.ResourceTypeVolume, marked(b, again(b, stepLaunch), p.VolumeTags)),
 		},
+	}
+	if r.Checkpoint != "" {
+		in.BlockDeviceMappings = nil // the checkpoint has the disks, and what is on them
 	}
 	if key := r.KeyPair + p.KeyName; key != "" { // one of them is empty
 		in.KeyName = aws.String(key)
@@ -327,9 +331,21 @@ func (e *EBS) Await(ctx context.Context, b bakehouse.Build, m builders.Machine) 
 			}
 			return false, bakehouse.Errorf(bakehouse.Invalid, "instance %s has no address for ssh_interface %q", m.ID, s.SSHInterface)
 		}
-		return false, bakehouse.Errorf(bakehouse.Failed, "%s: it is %s: %s", seen.what, i.State.Name, reason(i.StateReason))
+		return false, ended(seen.what, i)
 	})
 	return m, failed(ctx, err, "wait for instance %s", m.ID)
+}
+
+// ended says that an instance has ended, and whose doing that was. What EC2
+// blames on the client (a key that may not be used, a volume limit) would end
+// the next instance, too.
+func ended(what string, i types.Instance) error {
+	kind := bakehouse.Gone
+	if i.StateReason != nil && strings.HasPrefix(aws.ToString(i.StateReason.Code), "Client.") &&
+		!strings.HasPrefix(aws.ToString(i.StateReason.Code), "Client.User") {
+		kind = bakehouse.Failed
+	}
+	return bakehouse.Errorf(kind, "%s: it is %s: %s", what, i.State.Name, reason(i.StateReason))
 }
 
 // host is the address that the settings choose.
@@ -397,7 +413,7 @@ func (e *EBS) awaitStopped(ctx context.Context, c *connection, s *Settings, m bu
 		case types.InstanceStateNameStopped:
 			return true, nil
 		case types.InstanceStateNameTerminated, types.InstanceStateNameShuttingDown:
-			return false, bakehouse.Errorf(bakehouse.Lost, "%s: it is %s: %s", seen.what, i.State.Name, reason(i.StateReason))
+			return false, bakehouse.Errorf(bakehouse.Gone, "%s: it is %s: %s", seen.what, i.State.Name, reason(i.StateReason))
 		}
 		return false, seen.late()
 	})

@@ -310,10 +310,10 @@ func TestGivenUp(t *testing.T) {
 		want        bakehouse.Kind
 		do          func(e *EBS, b bakehouse.Build, r builders.Resolved, m builders.Machine, img builders.Image) error
 	}{
-		{"instance", "terminated", bakehouse.Failed, func(e *EBS, b bakehouse.Build, _ builders.Resolved, m builders.Machine, _ builders.Image) error {
+		{"instance", "terminated", bakehouse.Gone, func(e *EBS, b bakehouse.Build, _ builders.Resolved, m builders.Machine, _ builders.Image) error {
 			return second(e.Await(ctx, b, m))
 		}},
-		{"instance", "terminated", bakehouse.Lost, func(e *EBS, b bakehouse.Build, r builders.Resolved, m builders.Machine, _ builders.Image) error {
+		{"instance", "terminated", bakehouse.Gone, func(e *EBS, b bakehouse.Build, r builders.Resolved, m builders.Machine, _ builders.Image) error {
 			return e.Stop(ctx, b, r, m)
 		}},
 		{"image", "failed", bakehouse.Failed, func(e *EBS, b bakehouse.Build, _ builders.Resolved, _ builders.Machine, img builders.Image) error {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +22,17 @@ const (
 	stepLaunch  = "launch"
 	stepCapture = "capture"
 	stepCopy    = "copy"
+	// stepCheckpoint is followed by the name of the checkpoint.
+	stepCheckpoint = "checkpoint"
 )
+
+// again names a step that is done anew in a later attempt of the build.
+func again(b bakehouse.Build, step string) string {
+	if b.Attempt == 0 {
+		return step
+	}
+	return step + "." + strconv.Itoa(b.Attempt)
+}
 
 // tagKey is the tag that tells which public key an imported key pair holds.
 // Fingerprints would do, but EC2 has three ways to compute them.

@@ -1,0 +1,130 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/communicator"
+	"github.com/bakehouse-farm/bakehouse/provisioners"
+)
+
+// Execute runs a command that a person asks for on the machine of a build,
+// once, or follows it where it is. Its output goes to the log of the step. It
+// returns the exit status.
+func (a *Activities) Execute(ctx context.Context, s Step, l Login, line string) (int, error) {
+	ctx, end, err := a.begin(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	exit, err := a.execute(ctx, s, l, line)
+	return exit, end(err)
+}
+
+func (a *Activities) execute(ctx context.Context, s Step, l Login, line string) (exit int, err error) {
+	output, ok := bakehouse.LogOf(ctx).(provisioners.Output)
+	if !ok {
+		return 0, errors.New("log of the step keeps no output")
+	}
+	err = a.guard(ctx, s, l.Machine, func(ctx context.Context) error {
+		machine, _, err := a.dial(ctx, s, l)
+		if err != nil {
+			return err
+		}
+		defer machine.Close()
+		c := communicator.Command{ID: s.Key, Line: line, Env: environment(s.Build, s)}
+		result, err := machine.Run(ctx, c, output.Offset(c.ID), output.Sink(c.ID))
+		exit = result.Exit
+		return err
+	})
+	return exit, err
+}
+
+// A Door is what a visitor's own ssh needs to log in.
+type Door struct {
+	Host    string `json:"host"`
+	Port    int    `json:"port"`
+	User    string `json:"user"`
+	HostKey string `json:"host_key"` // authorized_keys format
+}
+
+// visitor marks the line of a visitor's key, so that Dismiss and Tidy find it.
+const visitor = "bakehouse-visitor-"
+
+// Admit lets a visitor log in with a key of their own, until Dismiss or Tidy.
+func (a *Activities) Admit(ctx context.Context, s Step, l Login, name, public string) (Door, error) {
+	ctx, end, err := a.begin(ctx, s)
+	if err != nil {
+		return Door{}, err
+	}
+	door, err := a.admit(ctx, s, l, name, public)
+	return door, end(err)
+}
+
+func (a *Activities) admit(ctx context.Context, s Step, l Login, name, public string) (Door, error) {
+	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(public))
+	if err != nil {
+		return Door{}, bakehouse.Errorf(bakehouse.Invalid, "public key: %w", err)
+	}
+	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || name == "" {
+		return Door{}, bakehouse.Errorf(bakehouse.Invalid, "name of a visit %q: letters, digits and dashes only", name)
+	}
+	// What is written to the file is what was parsed: no options, one line.
+	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + " " + visitor + name
+	target, err := a.target(ctx, s, l)
+	if err != nil {
+		return Door{}, err
+	}
+	err = a.onMachine(ctx, s, l, "umask 077; mkdir -p ~/.ssh; touch ~/.ssh/authorized_keys; "+
+		"grep -qxF '"+line+"' ~/.ssh/authorized_keys || printf '%s\\n' '"+line+"' >>~/.ssh/authorized_keys")
+	if err != nil {
+		return Door{}, fmt.Errorf("admit the key: %w", err)
+	}
+	port := target.Settings.SSHPort
+	if port == 0 {
+		port = 22
+	}
+	bakehouse.LogOf(ctx).Say("Admitted a visitor's key to " + target.Settings.SSHUsername + "@" + target.Host + ":" + strconv.Itoa(port))
+	return Door{Host: target.Host, Port: port, User: target.Settings.SSHUsername, HostKey: l.HostKey}, nil
+}
+
+// Dismiss removes a visitor's key. With an empty name it removes all of them.
+func (a *Activities) Dismiss(ctx context.Context, s Step, l Login, name string) error {
+	ctx, end, err := a.begin(ctx, s)
+	if err != nil {
+		return err
+	}
+	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		return end(bakehouse.Errorf(bakehouse.Invalid, "name of a visit %q: letters, digits and dashes only", name))
+	}
+	pattern := visitor + name
+	if name != "" {
+		pattern += "$"
+	}
+	err = a.onMachine(ctx, s, l, "test ! -f ~/.ssh/authorized_keys || sed -i '/ "+pattern+"/d' ~/.ssh/authorized_keys")
+	if err == nil {
+		bakehouse.LogOf(ctx).Say("Removed the visitor's key")
+	}
+	return end(err)
+}
+
+// onMachine runs a short command that may be run again.
+func (a *Activities) onMachine(ctx context.Context, s Step, l Login, line string) error {
+	return a.guard(ctx, s, l.Machine, func(ctx context.Context) error {
+		machine, _, err := a.dial(ctx, s, l)
+		if err != nil {
+			return err
+		}
+		defer machine.Close()
+		result, out, err := machine.Exec(ctx, line)
+		if err == nil && result.Exit != 0 {
+			err = bakehouse.Errorf(bakehouse.Script, "exit status %d: %s", result.Exit, strings.TrimSpace(string(out)))
+		}
+		return err
+	})
+}
