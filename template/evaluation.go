@@ -2,6 +2,7 @@ package template
 
 import (
 	"context"
+	"errors"
 	"maps"
 
 	"github.com/hashicorp/hcl/v2"
@@ -17,9 +18,11 @@ import (
 type evaluation struct {
 	t     *Template
 	scope Scope
-	// ctx is set when data sources are really read; nil when what they say stays
-	// unknown.
+	// ctx is set when data sources are really read and servers are really asked;
+	// nil when what they say stays unknown.
 	ctx context.Context
+	// trouble is the first server that did not answer; nil when all did.
+	trouble error
 	// secrets are the sensitive strings that have been seen so far.
 	secrets map[string]bool
 	// reads is told the names of local files that functions read; may be nil.
@@ -29,8 +32,10 @@ type evaluation struct {
 	fixed map[string]cty.Value // made by roots
 	base  *hcl.EvalContext     // made by root, when locals and data are evaluated
 	all   map[string]function.Function
-	// user are the variables of a legacy template, rendered.
+	// user are the variables of a legacy template, rendered; unknown those of them
+	// that depend on what a server will be asked for.
 	user      map[string]string
+	unknown   map[string]bool
 	userDiags hcl.Diagnostics
 }
 
@@ -67,12 +72,23 @@ func (t *Template) resume(s Scope) *evaluation {
 			}
 		},
 		Marked: e.notice,
+		Ask:    e.askValue,
 	}
 	e.all = fn.All(e.env)
+	// Others may evaluate with the same scope at the same time.
+	e.scope.answers = maps.Clone(s.answers)
 	if t.legacy {
 		e.userDiags = e.renderUser()
 	}
 	return e
+}
+
+// within lets the evaluation ask data sources and servers until ctx ends.
+func (e *evaluation) within(ctx context.Context) {
+	e.ctx = ctx
+	if e.t.legacy {
+		e.userDiags = e.renderUser()
+	}
 }
 
 // notice remembers the sensitive strings in v.
@@ -159,15 +175,19 @@ func (e *evaluation) render(site string, c interpolate.Context) func(arg, s stri
 	c.Time = e.scope.pin.Time
 	c.Version = e.scope.pin.version()
 	c.Dir = e.t.files.Cwd
-	c.User = e.user
+	c.User, c.Unknown = e.user, e.unknown
 	if e.t.legacy {
 		c.TemplateDir = e.t.files.Abs(e.t.base)
 	}
 	return func(arg, s string, late bool) (string, error) {
 		if late {
-			return e.insertUser(s), nil
+			return e.insertUser(s)
 		}
 		c.Seed = e.scope.pin.Seed + "\x00{{}}" + site + "." + arg
-		return interpolate.Render(s, c)
+		s, err := interpolate.Render(s, c)
+		if errors.Is(err, interpolate.ErrUnknown) {
+			err = schema.ErrUnknown
+		}
+		return s, err
 	}
 }

@@ -212,7 +212,7 @@ func (e *evaluation) legacyOutline(b *build) (*outline, hcl.Diagnostics) {
 	builders := map[string]bool{}
 	for i, c := range e.t.sources {
 		u := use{source: c, name: c.name, at: c.block, index: i}
-		name, err := interpolate.Render(c.name, interpolate.Context{Time: e.scope.pin.Time, Seed: e.scope.pin.Seed, User: e.user, Version: e.scope.pin.version()})
+		name, err := interpolate.Render(c.name, interpolate.Context{Time: e.scope.pin.Time, Seed: e.scope.pin.Seed, User: e.user, Unknown: e.unknown, Version: e.scope.pin.version()})
 		if err != nil {
 			diags = append(diags, failureAt(c.block, "Invalid builder name", "%s.", err))
 		} else if name != c.name {
@@ -339,53 +339,4 @@ func text(x hcl.Expression) (string, hcl.Diagnostics) {
 		return "", append(diags, failureAt(x.Range(), "Not a string", "A variable of a JSON template is a string."))
 	}
 	return s, diags
-}
-
-// renderUser renders what the template says of its user variables, which may
-// refer to each other.
-func (e *evaluation) renderUser() hcl.Diagnostics {
-	c := interpolate.Context{
-		Time: e.scope.pin.Time, Version: e.scope.pin.version(), Dir: e.t.files.Cwd,
-		TemplateDir: e.t.files.Abs(e.t.base), User: map[string]string{},
-		Env: func(name string) string { return e.scope.env[name] },
-	}
-	e.user = c.User
-	left := map[string]string{}
-	for name, v := range e.scope.vars {
-		plain, _ := v.Unmark()
-		switch {
-		case !plain.IsKnown() || plain.IsNull():
-			c.User[name] = ""
-		case e.scope.raw[name]:
-			left[name] = plain.AsString()
-		default:
-			c.User[name] = plain.AsString()
-		}
-	}
-	errs := map[string]error{}
-	for progress := true; progress; {
-		progress = false
-		for name, s := range left {
-			c.Seed = e.scope.pin.Seed + "\x00{{}}variable." + name
-			value, err := interpolate.Render(s, c)
-			if errs[name] = err; err != nil {
-				continue // perhaps it refers to one that comes later
-			}
-			c.User[name] = value
-			delete(left, name)
-			progress = true
-		}
-	}
-	var diags hcl.Diagnostics
-	for _, v := range e.t.variables {
-		if _, ok := left[v.name]; ok {
-			diags = append(diags, failureAt(v.at, "Invalid value for user variable \""+v.name+"\"", "%s", e.whyUser(errs[v.name])))
-			c.User[v.name] = ""
-			continue
-		}
-		if v.sensitive {
-			e.secret(c.User[v.name])
-		}
-	}
-	return diags
 }

@@ -53,19 +53,25 @@ var (
 
 // insertUser puts the values of user variables into a string whose other {{ }}
 // the component renders when it runs, and which knows no user variables then.
-func (e *evaluation) insertUser(s string) string {
+func (e *evaluation) insertUser(s string) (string, error) {
 	if !e.t.legacy {
-		return s
+		return s, nil
 	}
-	return userCall.ReplaceAllStringFunc(s, func(call string) string {
+	var err error
+	s = userCall.ReplaceAllStringFunc(s, func(call string) string {
 		m := userCall.FindStringSubmatch(call)
-		value, ok := e.user[m[1]+m[2]]
+		name := m[1] + m[2]
+		if e.unknown[name] {
+			err = schema.ErrUnknown
+		}
+		value, ok := e.user[name]
 		if !ok {
 			return call
 		}
 		// What the value holds is not to be rendered again.
 		return strings.ReplaceAll(value, "{{", "{{`{{`}}")
 	})
+	return s, err
 }
 
 // whyUser says why a user variable could not be rendered.

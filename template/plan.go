@@ -10,11 +10,11 @@ import (
 	"github.com/bakehouse-farm/bakehouse"
 )
 
-// Plan evaluates everything for real: data sources are read, and locals and
-// sources evaluated once. What it returns is frozen: the same plan is carried
-// out however often the build is interrupted. Made again from the same values
-// and the same Pinned, and with the same answers of the data sources, it is the
-// same plan.
+// Plan evaluates everything for real: data sources are read, functions ask their
+// servers, and locals and sources are evaluated once. What it returns is frozen:
+// the same plan is carried out however often the build is interrupted. Made
+// again from the same values and the same Pinned, and with the same answers of
+// the data sources and servers, it is the same plan.
 //
 // Failure tells from the diagnostics whether another try could succeed.
 func (t *Template) Plan(ctx context.Context, v Values, sel Selection, pin Pinned) (*Plan, hcl.Diagnostics) {
@@ -22,7 +22,7 @@ func (t *Template) Plan(ctx context.Context, v Values, sel Selection, pin Pinned
 		return nil, hcl.Diagnostics{failure("Plan is not pinned", "A plan needs a time and a seed.")}
 	}
 	e := t.evaluation(v, pin)
-	e.ctx = ctx
+	e.within(ctx)
 	diags := e.valuate()
 	if diags.HasErrors() { // what depends on it would only repeat it
 		return nil, e.polish(diags)
@@ -34,11 +34,15 @@ func (t *Template) Plan(ctx context.Context, v Values, sel Selection, pin Pinned
 	if len(list) == 0 && !diags.HasErrors() {
 		diags = append(diags, nothing())
 	}
-	plan := &Plan{Scope: e.scope}
+	plan := &Plan{}
 	for _, c := range list {
 		b, more := e.planBuild(c, except)
 		diags = append(diags, more...)
 		plan.Builds = append(plan.Builds, b)
+	}
+	plan.Scope = e.scope
+	if !diags.HasErrors() {
+		diags = append(diags, e.interrupted()...)
 	}
 	if diags = e.polish(diags); diags.HasErrors() {
 		return nil, diags
@@ -100,8 +104,9 @@ func (p *part) provisioner() PlannedProvisioner {
 // Provisioner evaluates one provisioner block when it runs: again from the
 // files, with the frozen scope and what is known of the machine by now. Members
 // of build that every builder has and that are not given are empty, but for
-// name, which is the source's, and PackerRunUUID, which is the pinned one. It may
-// be called by several goroutines at once.
+// name, which is the source's, and PackerRunUUID, which is the pinned one. A
+// function that asks a server gets the answer that the plan got; see Asking. It
+// may be called by several goroutines at once.
 func (t *Template) Provisioner(s Scope, b PlannedBuild, p PlannedProvisioner, build map[string]string) (json.RawMessage, hcl.Diagnostics) {
 	return t.late(s, b, build, func(o *outline) *part {
 		if p.Index == -1 {
@@ -125,8 +130,29 @@ func (t *Template) PostProcessor(s Scope, b PlannedBuild, p PlannedPostProcessor
 	}, p.Type)
 }
 
+// Asking returns t for evaluating blocks within ctx. A function that asks a
+// server, and whose arguments are not known before the block runs, then asks
+// it; without Asking its value stays unknown, which is an error. Every sensitive
+// string that Provisioner and PostProcessor come across they tell hide before
+// they return; it may be nil.
+func (t *Template) Asking(ctx context.Context, hide func(secret string)) *Template {
+	asking := *t
+	asking.ctx, asking.hide = ctx, hide
+	return &asking
+}
+
 func (t *Template) late(s Scope, b PlannedBuild, build map[string]string, find func(*outline) *part, typ string) (json.RawMessage, hcl.Diagnostics) {
 	e := t.resume(s)
+	if t.ctx != nil {
+		e.within(t.ctx)
+	}
+	if t.hide != nil {
+		defer func() {
+			for s := range e.secrets {
+				t.hide(s)
+			}
+		}()
+	}
 	changed := hcl.Diagnostics{failure("The template has changed",
 		"Build %s was planned from another version of the template: %s is not where it was.", b.Name, typ)}
 	outlines, diags := e.outlines()
@@ -147,12 +173,16 @@ func (t *Template) late(s Scope, b PlannedBuild, build map[string]string, find f
 		return nil, e.polish(diags)
 	}
 	settings, more := settled(args)
+	if !more.HasErrors() {
+		more = append(more, e.interrupted()...)
+	}
 	return settings, e.polish(append(diags, more...))
 }
 
 // Failure is the error that diagnostics amount to; nil when they hold no error.
-// It is of kind Trouble when all that failed is a data source, in a way that
-// another try could mend, and otherwise of the kind that is final.
+// It is of kind Trouble when all that failed is a data source or a function that
+// asks a server, in a way that another try could mend, and otherwise of the kind
+// that is final.
 func Failure(diags hcl.Diagnostics) error {
 	if !diags.HasErrors() {
 		return nil
@@ -163,8 +193,8 @@ func Failure(diags hcl.Diagnostics) error {
 		if d.Severity != hcl.DiagError {
 			continue
 		}
-		cause, ok := d.Extra.(error)
-		if !ok {
+		cause := causeOf(d)
+		if cause == nil {
 			return bakehouse.Errorf(bakehouse.Invalid, "%w", d)
 		}
 		if first == nil {
@@ -174,6 +204,5 @@ func Failure(diags hcl.Diagnostics) error {
 			kind = k
 		}
 	}
-	cause, _ := first.Extra.(error)
-	return bakehouse.Errorf(kind, "%s: %w", first.Summary, cause)
+	return bakehouse.Errorf(kind, "%s: %w", first.Summary, causeOf(first))
 }

@@ -12,6 +12,7 @@
 package template
 
 import (
+	"context"
 	"encoding/json"
 	"sort"
 	"time"
@@ -32,6 +33,9 @@ const PackerVersion = "1.16.0"
 type Catalogue struct {
 	Builders, Provisioners, PostProcessors map[string]bakehouse.Component
 	DataSources                            map[string]datasources.DataSource
+	// Lookup answers the functions that ask a server, in Plan and later. Without
+	// one they fail there; what only checks never asks.
+	Lookup datasources.Lookup
 }
 
 // A Template is a parsed template. Nothing in it is evaluated yet.
@@ -57,6 +61,10 @@ type Template struct {
 	builds    []*build
 	// named are the declarations by kind and name, "variable.x".
 	named map[string]any
+
+	// ctx and hide are Asking's.
+	ctx  context.Context
+	hide func(secret string)
 }
 
 // A component is a block that configures a builder or a data source.

@@ -47,7 +47,7 @@ func (v *Values) UnmarshalJSON(b []byte) error {
 }
 
 // A Scope holds what later expressions may see: the evaluated variables, locals
-// and data, and what was pinned. It marshals as Values does.
+// and data, the answers of servers, and what was pinned. It marshals as Values does.
 type Scope struct {
 	vars, locals map[string]cty.Value
 	// data by "type.name"
@@ -55,6 +55,8 @@ type Scope struct {
 	env  map[string]string
 	raw  map[string]bool
 	pin  Pinned
+	// answers are what functions were told that asked a server, by the question.
+	answers map[string]answer
 }
 
 type scopeJSON struct {
@@ -64,11 +66,13 @@ type scopeJSON struct {
 	Env    map[string]string `json:"env,omitempty"`
 	Raw    map[string]bool   `json:"raw,omitempty"`
 	Pinned Pinned            `json:"pinned"`
+	// Answers hold secrets, as the values do.
+	Answers map[string]answer `json:"answers,omitempty"`
 }
 
 // MarshalJSON writes what UnmarshalJSON reads.
 func (s Scope) MarshalJSON() ([]byte, error) {
-	out := scopeJSON{Env: s.env, Raw: s.raw, Pinned: s.pin}
+	out := scopeJSON{Env: s.env, Raw: s.raw, Pinned: s.pin, Answers: s.answers}
 	var err error
 	if out.Vars, err = freezeAll(s.vars); err != nil {
 		return nil, err
@@ -88,7 +92,7 @@ func (s *Scope) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &in); err != nil {
 		return err
 	}
-	out := Scope{env: in.Env, raw: in.Raw, pin: in.Pinned}
+	out := Scope{env: in.Env, raw: in.Raw, pin: in.Pinned, answers: in.Answers}
 	var err error
 	if out.vars, err = thawAll(in.Vars); err != nil {
 		return err

@@ -220,3 +220,14 @@ func stringFunc(param string, f func(string) (string, error)) function.Function 
 		},
 	})
 }
+
+// failing takes any arguments and fails.
+func failing(err error) function.Function {
+	return function.New(&function.Spec{
+		VarParam: &function.Parameter{Name: "arguments", Type: cty.DynamicPseudoType, AllowNull: true, AllowDynamicType: true, AllowUnknown: true},
+		Type:     function.StaticReturnType(cty.String),
+		Impl: func([]cty.Value, cty.Type) (cty.Value, error) {
+			return cty.NilVal, err
+		},
+	})
+}

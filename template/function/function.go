@@ -39,6 +39,12 @@ type Env struct {
 	// Marked is told each marked value that a function returns: what has been
 	// made from something sensitive is sensitive in its new form, too. May be nil.
 	Marked func(cty.Value)
+	// Ask answers the functions that ask a server (vault, consul_key,
+	// aws_secretsmanager, aws_secretsmanager_raw), by the function's name and its
+	// arguments, which are strings without marks, perhaps unknown, the key of
+	// aws_secretsmanager perhaps null. It returns a string, perhaps unknown,
+	// marked if it is secret. Nil makes them fail.
+	Ask func(function string, args []cty.Value) (cty.Value, error)
 }
 
 // All returns every function of Packer's by its name.
@@ -54,8 +60,8 @@ func All(e Env) map[string]function.Function {
 	for name, fn := range e.Random("") {
 		f[name] = fn
 	}
-	for name, why := range remote {
-		f[name] = refused(name, why)
+	for name, fn := range e.remote() {
+		f[name] = fn
 	}
 	if e.Marked != nil {
 		for name, fn := range f {

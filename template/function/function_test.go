@@ -43,7 +43,23 @@ func world(t *testing.T) (Env, *[]string) {
 		Files: bakehouse.Files{Root: root, Cwd: "/home/me", Home: "/home/me"}, Base: "t",
 		Time: time.Date(2024, 2, 29, 12, 5, 6, 0, time.UTC), Seed: "seed",
 		Reads: func(name string) { read = append(read, name) },
+		Ask:   echo,
 	}, &read
+}
+
+// echo answers with the question.
+func echo(name string, args []cty.Value) (cty.Value, error) {
+	for _, a := range args {
+		switch {
+		case !a.IsKnown():
+			return cty.UnknownVal(cty.String), nil
+		case a.IsNull():
+			name += " nothing"
+		default:
+			name += " " + a.AsString()
+		}
+	}
+	return cty.StringVal(name), nil
 }
 
 func eval(t *testing.T, e Env, src string) (cty.Value, error) {
@@ -199,10 +215,17 @@ var cases = []struct{ src, want string }{
 	{`yamldecode("a: [1]")`, `{"a":[1]}`},
 	{`yamlencode({ a = 1 })`, `"\"a\": 1\n"`},
 	{`zipmap(["a"], [1])`, `{"a":1}`},
-	{`vault("a", "b")`, `error: bakehouse cannot ask Vault yet`},
-	{`consul_key("a")`, `error: bakehouse cannot ask Consul yet`},
-	{`aws_secretsmanager("a", null)`, `error: cannot ask AWS Secrets Manager yet`},
-	{`aws_secretsmanager_raw("a")`, `error: cannot ask AWS Secrets Manager yet`},
+	{`vault("a", "b")`, `"vault a b"`},
+	{`vault("a")`, `error: Not enough function arguments`},
+	{`vault("a", null)`, `error: argument must not be null`},
+	{`vault(null, "b")`, `error: argument must not be null`},
+	{`consul_key("a")`, `"consul_key a"`},
+	{`consul_key(1)`, `"consul_key 1"`},
+	{`consul_key(["a"])`, `error: string required`},
+	{`aws_secretsmanager("a", null)`, `"aws_secretsmanager a nothing"`},
+	{`aws_secretsmanager("a", "b")`, `"aws_secretsmanager a b"`},
+	{`aws_secretsmanager("a")`, `error: Not enough function arguments`},
+	{`aws_secretsmanager_raw("a")`, `"aws_secretsmanager_raw a"`},
 	{`env("HOME")`, `error: no function named "env"`},
 }
 

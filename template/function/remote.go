@@ -1,32 +1,46 @@
 package function
 
 import (
-	"fmt"
+	"errors"
 
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
 )
 
-// remote are the functions that ask a server for a secret.
-var remote = map[string]string{
-	"aws_secretsmanager":     "AWS Secrets Manager",
-	"aws_secretsmanager_raw": "AWS Secrets Manager",
-	"consul_key":             "Consul",
-	"vault":                  "Vault",
+// remote are the parameters of the functions that ask a server.
+var remote = map[string][]function.Parameter{
+	"aws_secretsmanager":     {word("name"), nullable(word("key"))},
+	"aws_secretsmanager_raw": {word("name")},
+	"consul_key":             {word("key")},
+	"vault":                  {word("path"), word("key")},
 }
 
-// refused is a function that Packer has and that we do not have yet.
-func refused(name, server string) function.Function {
-	return failing(fmt.Errorf("bakehouse cannot ask %s yet: give the value of %s as a sensitive variable instead (-var, or PKR_VAR_ in the environment)", server, name))
+// word is a string that may not be known yet: the answer is not known then,
+// either, but whether it is a secret is.
+func word(name string) function.Parameter {
+	return function.Parameter{Name: name, Type: cty.String, AllowUnknown: true}
 }
 
-// failing takes any arguments and fails.
-func failing(err error) function.Function {
-	return function.New(&function.Spec{
-		VarParam: &function.Parameter{Name: "arguments", Type: cty.DynamicPseudoType, AllowNull: true, AllowDynamicType: true, AllowUnknown: true},
-		Type:     function.StaticReturnType(cty.String),
-		Impl: func([]cty.Value, cty.Type) (cty.Value, error) {
-			return cty.NilVal, err
-		},
-	})
+func nullable(p function.Parameter) function.Parameter {
+	p.AllowNull = true
+	return p
+}
+
+var errAlone = errors.New("no server is asked here, because this is evaluated where the template is submitted")
+
+func (e Env) remote() map[string]function.Function {
+	f := map[string]function.Function{}
+	for name, params := range remote {
+		f[name] = function.New(&function.Spec{
+			Params: params,
+			Type:   function.StaticReturnType(cty.String),
+			Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+				if e.Ask == nil {
+					return cty.NilVal, errAlone
+				}
+				return e.Ask(name, args)
+			},
+		})
+	}
+	return f
 }

@@ -10,6 +10,15 @@ import (
 	"time"
 )
 
+// remote are the functions that ask a server, and how many arguments they take,
+// at least and at most.
+var remote = map[string][2]int{
+	"aws_secretsmanager":     {1, 2},
+	"aws_secretsmanager_raw": {1, 1},
+	"consul_key":             {1, 1},
+	"vault":                  {2, 2},
+}
+
 // functions are those that Packer gives to every string; what c leaves out is
 // there all the same, and says why it cannot be used.
 func (c Context) functions() template.FuncMap {
@@ -48,6 +57,9 @@ func (c Context) functions() template.FuncMap {
 			if c.User == nil {
 				return "", fmt.Errorf("user variables are not allowed here: write ${var.%s}", name)
 			}
+			if c.Unknown[name] {
+				return "", ErrUnknown
+			}
 			v, ok := c.User[name]
 			if !ok {
 				return "", fmt.Errorf("user variable %q is not declared", name)
@@ -77,9 +89,17 @@ func (c Context) functions() template.FuncMap {
 			return v, nil
 		},
 	}
-	for _, remote := range []string{"consul_key", "vault", "aws_secretsmanager", "aws_secretsmanager_raw"} {
-		f[remote] = func(...string) (string, error) {
-			return "", fmt.Errorf("%s is not allowed in {{ }}: use the function of the same name in ${ }", remote)
+	for name, arguments := range remote {
+		f[name] = func(args ...string) (string, error) {
+			switch {
+			case c.Ask == nil && c.User != nil:
+				return "", fmt.Errorf("%s is allowed in \"variables\" only: give its value to a variable there, and write {{user `NAME`}} here", name)
+			case c.Ask == nil:
+				return "", fmt.Errorf("%s is not allowed in {{ }}: use the function of the same name in ${ }", name)
+			case len(args) < arguments[0] || len(args) > arguments[1]:
+				return "", fmt.Errorf("wrong number of arguments for %s: %d", name, len(args))
+			}
+			return c.Ask(name, args...)
 		}
 	}
 	if c.Clean != nil {

@@ -39,6 +39,14 @@ type Context struct {
 	// User are the user variables of a legacy JSON template; nil in HCL, where
 	// they are not allowed.
 	User map[string]string
+	// Unknown are the user variables whose values are not known yet: what refers
+	// to one renders as ErrUnknown.
+	Unknown map[string]bool
+	// Ask answers the functions that ask a server: vault, consul_key,
+	// aws_secretsmanager and aws_secretsmanager_raw. Its error may be ErrUnknown.
+	// Nil where they are not allowed, which is everywhere but in the variables of a
+	// legacy JSON template.
+	Ask func(function string, args ...string) (string, error)
 	// Env looks up an environment variable; nil where that is not allowed, which
 	// is everywhere but in the variables of a legacy JSON template.
 	Env func(name string) string
@@ -49,6 +57,9 @@ type Context struct {
 	// and in builders.
 	Build map[string]string
 }
+
+// ErrUnknown is the error of Render for a string whose value is not known yet.
+var ErrUnknown = errors.New("value is not known yet")
 
 // Render renders s. The error says where in s it went wrong, and why.
 func Render(s string, c Context) (string, error) {
@@ -80,6 +91,9 @@ func Check(s string) error {
 
 // readable takes away what text/template says of the template's empty name.
 func readable(err error) error {
+	if errors.Is(err, ErrUnknown) {
+		return ErrUnknown
+	}
 	var exec template.ExecError
 	if errors.As(err, &exec) {
 		if inner := errors.Unwrap(exec.Err); inner != nil && strings.Contains(exec.Err.Error(), "error calling") {
