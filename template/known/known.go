@@ -9,8 +9,14 @@ package known
 
 import (
 	"embed"
+	"encoding/json"
+	"os"
+	"path"
 	"slices"
 	"strings"
+
+	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
 
 // A Kind is what a component is for.
@@ -40,6 +46,47 @@ type Component struct {
 	// AsOf names the version whose arguments are known, such as "Packer 1.6.6".
 	// It is empty when only the name is known.
 	AsOf string
+
+	// def is what the files of arguments say; nil when only the name is known.
+	def *definition
+}
+
+// Schema returns the arguments that the component takes; nil when only its name
+// is known.
+func (c *Component) Schema() *schema.Schema {
+	if c.def == nil {
+		return nil
+	}
+	return schemaOf(c.def.fields)
+}
+
+// Outputs returns what a data source answers; nil when that is not known.
+func (c *Component) Outputs() *schema.Schema {
+	if c.def == nil || c.def.outputs == nil {
+		return nil
+	}
+	return schemaOf(c.def.outputs)
+}
+
+// Check says what is wrong with settings as far as the component is known,
+// where Packer itself would say so without network. It is that of
+// bakehouse.Component.
+func (c *Component) Check(raw json.RawMessage, unknown []string, files bakehouse.Files) []bakehouse.Finding {
+	if c.def == nil {
+		return nil
+	}
+	s := &settings{raw: raw, unknown: unknown, files: files, getenv: os.Getenv}
+	if err := json.Unmarshal(raw, &s.values); err != nil {
+		return []bakehouse.Finding{{Message: "Settings cannot be checked: " + err.Error()}}
+	}
+	var found []bakehouse.Finding
+	for _, r := range c.def.rules {
+		found = append(found, r.check(s)...)
+	}
+	if more := checks(c.Ref); more != nil {
+		found = append(found, more(s)...)
+	}
+	return found
 }
 
 // core stands for the address of a plugin in the index, for the
@@ -57,6 +104,9 @@ func Lookup(kind Kind, typ string) (*Component, bool) {
 			c := &Component{Ref: Ref{kind, typ}, Plugin: p.address, AsOf: p.asOf}
 			if c.Plugin == core {
 				c.Plugin = ""
+			}
+			if c.AsOf != "" {
+				c.def = define(path.Base(p.address), word(kind), typ)
 			}
 			return c, true
 		}
@@ -118,6 +168,14 @@ func (p plugin) is(source string) bool {
 	return p.address != core && (same(p.address) || slices.ContainsFunc(p.also, same))
 }
 
+// word is what stands for a kind in our files.
+func word(k Kind) string {
+	if k == DataSource {
+		return "data"
+	}
+	return string(k)
+}
+
 // index reads the list of plugins. It is our own file: a test reads it, too.
 func index() []plugin {
 	text, err := data.ReadFile("data/plugins.txt")
@@ -135,12 +193,12 @@ func index() []plugin {
 			continue
 		}
 		p := &list[len(list)-1]
-		kind := Kind(words[0])
-		switch words[0] {
-		case "also":
+		if words[0] == "also" {
 			p.also = words[1:]
 			continue
-		case "data":
+		}
+		kind := Kind(words[0])
+		if words[0] == word(DataSource) {
 			kind = DataSource
 		}
 		for _, typ := range words[1:] {

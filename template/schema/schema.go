@@ -53,6 +53,21 @@ func Of(settings any) (*Schema, error) {
 	return of(t, nil)
 }
 
+// New returns the schema of these fields. Of two of the same name the last one
+// counts.
+func New(fields []Field) *Schema {
+	s := &Schema{byName: make(map[string]int, len(fields))}
+	for _, f := range fields {
+		if at, ok := s.byName[f.Name]; ok {
+			s.Fields[at] = f
+			continue
+		}
+		s.byName[f.Name] = len(s.Fields)
+		s.Fields = append(s.Fields, f)
+	}
+	return s
+}
+
 func of(t reflect.Type, outer []reflect.Type) (*Schema, error) {
 	for _, o := range outer {
 		if o == t {
