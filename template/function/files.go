@@ -15,6 +15,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
+
+	"github.com/bakehouse-farm/bakehouse/template/limit"
 )
 
 // name is what a function's argument means to Files.
@@ -33,7 +35,7 @@ func (e Env) reads(name string) {
 
 func (e Env) read(arg string) ([]byte, error) {
 	name := e.name(arg)
-	b, err := os.ReadFile(e.Files.Path(name))
+	b, err := limit.ReadFile(e.Files.Path(name), limit.Text)
 	if err != nil {
 		if os.IsNotExist(err) {
 			return nil, fmt.Errorf("no file exists at %s", name)
@@ -160,7 +162,16 @@ func (e Env) templateFile(all map[string]function.Function) function.Function {
 		if err != nil {
 			return cty.NilVal, function.NewArgError(0, err)
 		}
+		if d := limit.Template(src, e.name(args[0].AsString())); d != nil {
+			return cty.NilVal, function.NewArgError(0, d)
+		}
+		if err := e.Budget.Spend(len(src)); err != nil {
+			return cty.NilVal, err
+		}
 		expr, diags := hclsyntax.ParseTemplate(src, e.name(args[0].AsString()), hcl.InitialPos)
+		if !diags.HasErrors() {
+			diags = append(diags, limit.Instrument(expr, e.Budget)...)
+		}
 		if diags.HasErrors() {
 			return cty.NilVal, function.NewArgError(0, diags)
 		}

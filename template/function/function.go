@@ -19,6 +19,7 @@ import (
 	"github.com/zclconf/go-cty/cty/function/stdlib"
 
 	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/template/limit"
 )
 
 // An Env is the world as functions see it.
@@ -39,6 +40,8 @@ type Env struct {
 	// Marked is told each marked value that a function returns: what has been
 	// made from something sensitive is sensitive in its new form, too. May be nil.
 	Marked func(cty.Value)
+	// Budget bounds what functions do; nil bounds single values only.
+	Budget *limit.Budget
 	// Ask answers the functions that ask a server (vault, consul_key,
 	// aws_secretsmanager, aws_secretsmanager_raw), by the function's name and its
 	// arguments, which are strings without marks, perhaps unknown, the key of
@@ -63,15 +66,13 @@ func All(e Env) map[string]function.Function {
 	for name, fn := range e.remote() {
 		f[name] = fn
 	}
-	if e.Marked != nil {
-		for name, fn := range f {
-			f[name] = watched(fn, e.Marked)
-		}
+	for name, fn := range f {
+		f[name] = bounded(name, fn, e.Budget, e.Marked)
 	}
 	// These look at their arguments' expressions and pass values on as they are.
 	f["try"] = tryfunc.TryFunc
 	f["can"] = tryfunc.CanFunc
-	f["convert"] = convertFunc
+	f["convert"] = e.convert()
 	return f
 }
 
