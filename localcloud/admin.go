@@ -62,7 +62,7 @@ func (l *Cloud) Import(ctx context.Context, name, owner string, tarball io.Reade
 		return fmt.Errorf("import %s: %w", name, err)
 	}
 	base.Layers, base.Size = []string{layer}, max(8, bytes>>30+2)
-	return l.store.Update(func(t *state.Tx) error {
+	return l.write(operator("import", name), func(t *state.Tx) error {
 		if err := taken(t); err != nil {
 			return err
 		}
@@ -78,7 +78,7 @@ func (l *Cloud) Import(ctx context.Context, name, owner string, tarball io.Reade
 // Instances that were launched from them go on.
 func (l *Cloud) Forget(name string) error {
 	found := false
-	err := l.store.Update(func(t *state.Tx) error {
+	err := l.write(operator("rm", name), func(t *state.Tx) error {
 		for _, b := range state.List[state.Base](t, "") {
 			if !b.Imported || b.Name != name {
 				continue
@@ -182,7 +182,7 @@ func (l *Cloud) Instances() (list []*state.Instance, err error) {
 
 // Terminate ends all instances and waits until they are gone.
 func (l *Cloud) Terminate(ctx context.Context) error {
-	return l.each(ctx, func(i *state.Instance, now time.Time) bool {
+	return l.each(ctx, "terminate", func(i *state.Instance, now time.Time) bool {
 		if i.State != state.Terminated && i.State != state.ShuttingDown {
 			because(i, "Client.UserInitiatedShutdown", now)
 			enter(i, state.ShuttingDown, now)
@@ -193,7 +193,7 @@ func (l *Cloud) Terminate(ctx context.Context) error {
 
 // Stop stops all running instances and waits until they stand still.
 func (l *Cloud) Stop(ctx context.Context) error {
-	return l.each(ctx, func(i *state.Instance, now time.Time) bool {
+	return l.each(ctx, "stop", func(i *state.Instance, now time.Time) bool {
 		if i.State == state.Running {
 			because(i, "Client.UserInitiatedShutdown", now)
 			enter(i, state.Stopping, now)
@@ -204,10 +204,10 @@ func (l *Cloud) Stop(ctx context.Context) error {
 
 // each has f change all instances until it says of each that it is as it should
 // be.
-func (l *Cloud) each(ctx context.Context, f func(i *state.Instance, now time.Time) bool) error {
+func (l *Cloud) each(ctx context.Context, verb string, f func(i *state.Instance, now time.Time) bool) error {
 	for {
 		open := 0
-		err := l.store.Update(func(t *state.Tx) error {
+		err := l.write(operator(verb), func(t *state.Tx) error {
 			open = 0
 			for _, i := range state.List[state.Instance](t, "*") {
 				before := i.State
@@ -248,7 +248,7 @@ func (l *Cloud) Reset(ctx context.Context) error {
 	if err := l.Terminate(ctx); err != nil {
 		return fmt.Errorf("reset: %w", err)
 	}
-	err := l.store.Update(func(t *state.Tx) error {
+	err := l.write(operator("reset"), func(t *state.Tx) error {
 		keep := map[string]bool{}
 		for _, b := range state.List[state.Base](t, "") {
 			for _, r := range state.List[state.Region](t, "") {

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
 
+	"github.com/bakehouse-farm/bakehouse/localcloud/faults"
+	"github.com/bakehouse-farm/bakehouse/localcloud/record"
 	"github.com/bakehouse-farm/bakehouse/localcloud/state"
 )
 
@@ -43,6 +46,9 @@ type Cloud struct {
 	account string
 	arch    string
 	delays  delays
+	faults  *faults.Set
+	journal *record.Journal
+	past    *past
 	actions map[string]action
 	handler http.Handler
 
@@ -74,7 +80,12 @@ func New(c Config) (*Cloud, error) {
 	if err != nil {
 		return nil, fmt.Errorf("localcloud: %w", err)
 	}
+	rules, journal, err := open(c.Dir, store)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("localcloud: %w", err), store.Close())
+	}
 	l := &Cloud{
+		faults: rules, journal: journal, past: newPast(),
 		host: c.Host, store: store, log: c.Log, account: c.Account, arch: machineArch(),
 		delays:  delays{c.Delays},
 		workers: map[string]*worker{}, importing: map[string]bool{}, regions: map[string]bool{},
@@ -94,9 +105,30 @@ func New(c Config) (*Cloud, error) {
 	}
 	if err := l.resume(); err != nil {
 		l.cancel()
-		return nil, errors.Join(fmt.Errorf("localcloud: %w", err), store.Close())
+		l.tasks.Wait()
+		return nil, errors.Join(fmt.Errorf("localcloud: %w", err), journal.Close(), store.Close())
 	}
 	return l, nil
+}
+
+// open opens what is kept beside the state: the rules of faults and the record.
+func open(dir string, store *state.Store) (*faults.Set, *record.Journal, error) {
+	rules, err := faults.Open(filepath.Join(dir, "faults.json"))
+	if err != nil {
+		return nil, nil, err
+	}
+	var mark uint64
+	err = store.View(func(t *state.Tx) error {
+		if m := state.Get[state.Mark](t, "", "journal"); m != nil {
+			mark = m.Seq
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	journal, err := record.Open(record.Config{Dir: filepath.Join(dir, "record")}, mark)
+	return rules, journal, err
 }
 
 // ServeHTTP answers one request.
@@ -117,13 +149,13 @@ func (l *Cloud) Close() error {
 	l.mu.Unlock()
 	l.cancel()
 	l.tasks.Wait()
-	return l.store.Close()
+	return errors.Join(l.journal.Close(), l.store.Close())
 }
 
 // resume takes up whatever the state says is not finished.
 func (l *Cloud) resume() error {
 	var open []*state.Instance
-	err := l.store.Update(func(t *state.Tx) error {
+	err := l.write(itself("resume"), func(t *state.Tx) error {
 		if base := l.hostBase(); state.Get[state.Base](t, "", baseKey(base)) == nil {
 			state.Put(t, base)
 		}

@@ -49,7 +49,7 @@ func find[T any, R state.Record[T]](c *call, s species, id string) (R, error) {
 		return nil, err
 	}
 	r := state.Get[T, R](c.Tx, c.region, id)
-	if r == nil {
+	if r == nil || c.sight.hides(r.Kind(), c.region, id) {
 		return nil, s.missing(id)
 	}
 	return r, nil

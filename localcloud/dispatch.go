@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/bakehouse-farm/bakehouse/localcloud/faults"
+	"github.com/bakehouse-farm/bakehouse/localcloud/record"
 	"github.com/bakehouse-farm/bakehouse/localcloud/state"
 	"github.com/bakehouse-farm/bakehouse/localcloud/wire"
 )
@@ -23,6 +25,7 @@ type call struct {
 	region string
 	now    time.Time
 	form   url.Values
+	sight  *sight
 	after  []func() // once the transaction is on disk
 }
 
@@ -76,62 +79,39 @@ const maxParameters = 5000
 
 // serve answers one request of any API.
 func (l *Cloud) serve(w http.ResponseWriter, r *http.Request) {
-	request := uuid.NewString()
-	api := "ec2"
-	err := func() error {
-		// A browser that a web page has talked into calling us says where from.
-		if r.Header.Get("Origin") != "" {
-			return wire.Errorf("AuthFailure", "localcloud does not answer web pages")
-		}
-		scope, err := wire.ScopeOf(r)
-		if err != nil {
-			return err
-		}
-		api = scope.API
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-		if err := r.ParseForm(); err != nil {
-			return wire.Errorf("MalformedQueryString", "The request is not form-encoded: %v", err)
-		}
-		if len(r.Form) > maxParameters {
-			return wire.Errorf("InvalidParameterValue", "The request has more than %d parameters", maxParameters)
-		}
-		name := r.Form.Get("Action")
-		if name == "" {
-			return wire.Errorf("MissingAction", "The request must contain the parameter Action")
-		}
-		switch api {
-		case "ec2":
-			out, err := l.perform(name, scope.Region, r.Form)
-			if err != nil {
-				return err
-			}
-			return wire.Answer(w, name, request, out)
-		case "sts":
-			out, err := l.sts(name)
-			if err != nil {
-				return err
-			}
-			return wire.AnswerQuery(w, wire.STS, name, request, out)
-		case "iam":
-			return l.iam(name, r.Form)
-		}
-		return wire.Errorf("UnsupportedOperation", "localcloud answers ec2, sts and iam, not %s", api)
-	}()
-	if err == nil {
-		return
-	}
+	q := &request{cloud: l, entry: record.Entry{Time: time.Now().UTC(), By: record.API, API: "ec2", Request: uuid.NewString()}}
+	answer, err := q.answer(w, r)
 	var e *wire.Error
-	if !errors.As(err, &e) {
-		l.log.Error("request failed", "action", r.Form.Get("Action"), "request", request, "error", err)
+	if err != nil && !errors.As(err, &e) {
+		l.log.Error("request failed", "action", q.entry.Action, "request", q.entry.Request, "error", err)
+		e = &wire.Error{Code: "InternalError", Message: fmt.Sprintf("localcloud: %v", err)}
+	}
+	q.finish(e)
+	for _, h := range q.hits {
+		switch h.Kind {
+		case faults.Slow:
+			q.wait(r.Context(), h.Delay)
+		case faults.Reset, faults.Lost:
+			abort(w)
+			return
+		case faults.Lost500:
+			e = &wire.Error{Code: h.Code, Message: h.Message}
+		}
+	}
+	if e == nil {
+		if err = answer(w); err == nil {
+			return
+		}
+		l.log.Error("answer failed", "action", q.entry.Action, "request", q.entry.Request, "error", err)
 		e = &wire.Error{Code: "InternalError", Message: fmt.Sprintf("localcloud: %v", err)}
 	} else if e.Code != "DryRunOperation" {
-		l.log.Info("request refused", "action", r.Form.Get("Action"), "code", e.Code, "message", e.Message)
+		l.log.Info("request refused", "action", q.entry.Action, "code", e.Code, "message", e.Message)
 	}
-	e.Write(w, api, request)
+	e.Write(w, q.entry.API, q.entry.Request)
 }
 
 // perform does an EC2 action.
-func (l *Cloud) perform(name, region string, form url.Values) (any, error) {
+func (l *Cloud) perform(q *request, name, region string, form url.Values) (any, error) {
 	a, ok := l.actions[name]
 	if !ok {
 		return nil, wire.Errorf("UnsupportedOperation", "localcloud does not have the action %s", name)
@@ -140,14 +120,20 @@ func (l *Cloud) perform(name, region string, form url.Values) (any, error) {
 		return nil, err
 	}
 	dry := strings.EqualFold(form.Get("DryRun"), "true")
-	c := &call{cloud: l, action: name, region: region, form: form, now: time.Now().UTC()}
+	c := &call{cloud: l, action: name, region: region, form: form, now: time.Now().UTC(), sight: newSight(l, q.hits)}
 	var out any
 	work := func(t *state.Tx) (err error) {
 		c.Tx, c.after = t, nil
+		if !t.Writable() && c.sight.blurred() {
+			t.Look(c.sight.lens)
+		}
 		out, err = a.run(c)
 		if err == nil && dry {
 			// Failing takes back what the action did, all of it.
 			return wire.Errorf("DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
+		}
+		if err == nil {
+			err = c.doom(q)
 		}
 		return err
 	}
@@ -156,8 +142,9 @@ func (l *Cloud) perform(name, region string, form url.Values) (any, error) {
 		err = l.store.View(work)
 	}
 	if errors.Is(err, errWrite) {
-		err = l.store.Update(work)
+		err = q.write(work)
 	}
+	q.spare(c.sight, err != nil)
 	if err != nil {
 		return nil, err
 	}

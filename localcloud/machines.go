@@ -169,7 +169,7 @@ func (l *Cloud) freeze(ctx context.Context, i *state.Instance, s *state.Snapshot
 
 // update writes and then wakes who waits on c.
 func (l *Cloud) update(f func(*state.Tx), wake ...chan struct{}) error {
-	err := l.store.Update(func(t *state.Tx) error {
+	err := l.write(itself(""), func(t *state.Tx) error {
 		f(t)
 		return nil
 	})
@@ -209,6 +209,14 @@ func spec(i *state.Instance) sandbox.Spec {
 }
 
 func (l *Cloud) boot(ctx context.Context, i *state.Instance) (time.Duration, error) {
+	if d := i.Doom; d != nil {
+		if wait := time.Until(d.At); wait > 0 {
+			return wait, nil
+		}
+		return 0, l.move(i, state.ShuttingDown, func(_ *state.Tx, i *state.Instance) {
+			i.Reason, i.Transition = d.Reason, d.Reason.Code
+		})
+	}
 	if err := l.host.Start(ctx, spec(i)); err != nil {
 		if ctx.Err() != nil {
 			return 0, ctx.Err()

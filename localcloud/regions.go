@@ -44,7 +44,7 @@ func (l *Cloud) setUp(region string) error {
 	if !ok {
 		return wire.Errorf("AuthFailure", "The region %s does not exist here", region)
 	}
-	err := l.store.Update(func(t *state.Tx) error {
+	err := l.write(itself(setUpRegion+region), func(t *state.Tx) error {
 		if state.Get[state.Region](t, "", region) != nil {
 			return nil
 		}

@@ -29,7 +29,7 @@ func (l *Cloud) ripen() {
 			return nil
 		})
 		if err == nil && wait == 0 {
-			err = l.store.Update(func(t *state.Tx) error {
+			err = l.write(itself(""), func(t *state.Tx) error {
 				r := ripening{l: l, t: t, now: time.Now().UTC(), next: time.Minute}
 				r.look()
 				wait = r.next
@@ -74,14 +74,21 @@ func (r *ripening) when(at time.Time, f func()) {
 
 func (r *ripening) look() {
 	for _, s := range state.List[state.Snapshot](r.t, "*") {
-		if s.State != state.Pending || s.Freezes != "" && len(s.Layers) == 0 {
+		if s.State != state.Pending || s.Freezes != "" && len(s.Layers) == 0 && s.Doom == nil {
 			continue
 		}
 		delay := r.l.delays.snapshot()
 		if s.Copied {
 			delay = r.l.delays.copy()
 		}
-		r.when(s.Started.Add(delay), func() {
+		if s.Doom != nil {
+			r.when(s.Doom.At, func() {
+				s.State, s.Message = state.Errored, s.Doom.Reason.Message
+				state.Put(r.t, s)
+			})
+			continue
+		}
+		r.when(later(s.Started.Add(delay), s.NotBefore), func() {
 			s.State = state.Completed
 			state.Put(r.t, s)
 		})
@@ -104,6 +111,13 @@ func (r *ripening) look() {
 // image completes an image whose snapshots are complete, or gives it up with
 // the first that has failed.
 func (r *ripening) image(i *state.Image) {
+	if i.Doom != nil {
+		r.when(i.Doom.At, func() {
+			i.State, i.Reason = state.Failed, i.Doom.Reason
+			state.Put(r.t, i)
+		})
+		return
+	}
 	var snaps []*state.Snapshot
 	for _, m := range i.Mappings {
 		if m.Snapshot != "" {
@@ -129,10 +143,17 @@ func (r *ripening) image(i *state.Image) {
 	if i.Copied {
 		delay = r.l.delays.copy()
 	}
-	r.when(i.Created.Add(delay), func() {
+	r.when(later(i.Created.Add(delay), i.NotBefore), func() {
 		i.State = state.Available
 		state.Put(r.t, i)
 	})
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // collect removes the layers that nothing needs any more. A layer's record is

@@ -88,7 +88,7 @@ func runInstances(c *call, in *runInput) (*reservationItem, error) {
 	var keys []string
 	if in.KeyName != "" {
 		k := c.key(in.KeyName)
-		if k == nil {
+		if k == nil || c.sight.hides(k.Kind(), c.region, k.ID) {
 			return nil, keySpecies.missing(in.KeyName)
 		}
 		keys = []string{k.Public}

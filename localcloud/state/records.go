@@ -79,6 +79,12 @@ type Reason struct {
 	Code, Message string
 }
 
+// A Doom is what is going to become of something that was asked for in vain.
+type Doom struct {
+	At     time.Time
+	Reason Reason
+}
+
 // States of an instance, as EC2 calls them.
 const (
 	Pending      = "pending"
@@ -113,8 +119,13 @@ type Instance struct {
 	// Reboot asks for a restart while State stays running. It is taken back once
 	// the machine runs again.
 	Reboot bool
+	// Abrupt tells that its next stop or restart is a fault: nothing inside is
+	// told of it.
+	Abrupt bool `json:",omitempty"`
 	// Booted tells that the machine has run at least once.
 	Booted bool
+	// Doom ends it before it has run.
+	Doom *Doom `json:",omitempty"`
 
 	Layers     []string // what the machine sees below its own writable layer, topmost first
 	RootDevice string
@@ -178,6 +189,8 @@ type Snapshot struct {
 	Encrypted   bool
 	KMSKey      string
 	Permissions []Permission
+	Doom        *Doom     `json:",omitempty"` // it fails
+	NotBefore   time.Time `json:",omitzero"`  // it stays pending until then
 	Tags        Tags
 }
 
@@ -216,8 +229,10 @@ type Image struct {
 	CooldownUntil  time.Time
 	Permissions    []Permission
 	ProductCodes   []string
-	Copied         bool   // from another image
-	StandIn        string // what really stands behind the name, if not itself
+	Copied         bool      // from another image
+	StandIn        string    // what really stands behind the name, if not itself
+	Doom           *Doom     `json:",omitempty"` // it fails
+	NotBefore      time.Time `json:",omitzero"`  // it stays pending until then
 	Tags           Tags
 }
 

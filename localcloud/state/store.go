@@ -99,8 +99,11 @@ func run(b *bolt.Tx, f func(*Tx) error) error {
 // and fails the transaction as a whole, so that Get, Put and List need not be
 // asked each time.
 type Tx struct {
-	bolt *bolt.Tx
-	err  error
+	bolt    *bolt.Tx
+	err     error
+	lens    Lens
+	touches map[string]*touch
+	order   []*touch
 }
 
 // Writable tells whether the transaction may change anything.
@@ -119,11 +122,7 @@ type Record[T any] interface {
 // Get returns the record with the id, or nil when there is none.
 func Get[T any, R Record[T]](t *Tx, region, id string) R {
 	r := R(new(T))
-	b := t.bolt.Bucket([]byte(r.Kind()))
-	if b == nil {
-		return nil
-	}
-	v := b.Get([]byte(region + "/" + id))
+	v := t.raw(r.Kind(), region, id)
 	if v == nil {
 		return nil
 	}
@@ -144,11 +143,25 @@ func Put[T any, R Record[T]](t *Tx, r R) {
 	}
 	v, err := json.Marshal(r)
 	if err == nil {
+		t.touched(r.Kind(), region, id, b.Get([]byte(region+"/"+id)), v)
 		err = b.Put([]byte(region+"/"+id), v)
 	}
 	if err != nil {
 		t.fail(fmt.Errorf("keep %s %s: %w", r.Kind(), id, err))
 	}
+}
+
+// raw returns a record as the transaction is to see it.
+func (t *Tx) raw(kind, region, id string) []byte {
+	b := t.bolt.Bucket([]byte(kind))
+	if b == nil {
+		return nil
+	}
+	v := b.Get([]byte(region + "/" + id))
+	if v != nil && t.lens != nil {
+		v = t.lens(kind, region, id, v)
+	}
+	return v
 }
 
 // Delete forgets the record, if it is there.
@@ -158,6 +171,7 @@ func Delete[T any, R Record[T]](t *Tx, r R) {
 	if b == nil {
 		return
 	}
+	t.touched(r.Kind(), region, id, b.Get([]byte(region+"/"+id)), nil)
 	if err := b.Delete([]byte(region + "/" + id)); err != nil {
 		t.fail(fmt.Errorf("forget %s %s: %w", r.Kind(), id, err))
 	}
@@ -166,25 +180,44 @@ func Delete[T any, R Record[T]](t *Tx, r R) {
 // List returns the region's records of a kind, ordered by id; those of all
 // regions when region is "*".
 func List[T any, R Record[T]](t *Tx, region string) []R {
-	b := t.bolt.Bucket([]byte(R(new(T)).Kind()))
+	var list []R
+	kind := R(new(T)).Kind()
+	t.each(kind, region, func(in, id string, v []byte) bool {
+		r := R(new(T))
+		if err := json.Unmarshal(v, r); err != nil {
+			t.fail(fmt.Errorf("read %s %s in %s: %w", kind, id, in, err))
+			list = nil
+			return false
+		}
+		list = append(list, r)
+		return true
+	})
+	return list
+}
+
+// each calls f with the records of a kind as the transaction is to see them,
+// ordered by region and id, until it returns false.
+func (t *Tx) each(kind, region string, f func(region, id string, v []byte) bool) {
+	b := t.bolt.Bucket([]byte(kind))
 	if b == nil {
-		return nil
+		return
 	}
 	prefix := region + "/"
 	if region == "*" {
 		prefix = ""
 	}
-	var list []R
 	c := b.Cursor()
 	for k, v := c.Seek([]byte(prefix)); k != nil && strings.HasPrefix(string(k), prefix); k, v = c.Next() {
-		r := R(new(T))
-		if err := json.Unmarshal(v, r); err != nil {
-			t.fail(fmt.Errorf("read %s %s: %w", r.Kind(), k, err))
-			return nil
+		in, id, _ := strings.Cut(string(k), "/")
+		if t.lens != nil {
+			if v = t.lens(kind, in, id, v); v == nil {
+				continue
+			}
 		}
-		list = append(list, r)
+		if !f(in, id, v) {
+			return
+		}
 	}
-	return list
 }
 
 func (t *Tx) fail(err error) {
