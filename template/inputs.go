@@ -25,6 +25,9 @@ type Inputs struct {
 	// WarnUndeclared asks for a warning for each value in a variable file whose
 	// variable is not declared.
 	WarnUndeclared bool
+	// AllowUnset leaves variables that nobody gives a value unknown, instead of
+	// reporting them.
+	AllowUnset bool
 }
 
 // A given is a value that somebody gave a variable.
@@ -64,6 +67,9 @@ func (t *Template) Variables(in Inputs) (Values, hcl.Diagnostics) {
 
 	out := Values{vars: map[string]cty.Value{}}
 	for _, v := range t.variables {
+		if g := values[v.name]; in.AllowUnset && v.def == nil && g.value == cty.NilVal && !g.faulty {
+			continue
+		}
 		value, more := t.evaluateVariable(v, values[v.name], in.Environ)
 		if !more.HasErrors() {
 			out.vars[v.name] = value

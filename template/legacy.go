@@ -47,7 +47,9 @@ func (t *Template) loadLegacy(path string) hcl.Diagnostics {
 			b.legacy.chains, more = legacyChains(m.value)
 		case "min_packer_version":
 			more = legacyText(m.value, func(s string) hcl.Diagnostics { return requireVersion(">= "+s, m.value.Range()) })
-		case "description", "push":
+		case "description":
+			more = legacyText(m.value, func(s string) hcl.Diagnostics { t.description = s; return nil })
+		case "push":
 		default:
 			if !strings.HasPrefix(m.name, "_") {
 				more = hcl.Diagnostics{failureAt(m.at, "Unknown root level key in template: '"+m.name+"'", "Comments may be written as keys that start with an underscore.")}
@@ -308,6 +310,7 @@ func (t *Template) legacyVariables(in Inputs) (Values, hcl.Diagnostics) {
 	for _, v := range t.variables {
 		value, ok := out.vars[v.name]
 		switch {
+		case !ok && v.def == nil && in.AllowUnset:
 		case !ok && v.def == nil:
 			diags = append(diags, failureAt(v.at, "required variable not set: "+v.name, "Set it with -var %s=VALUE or in a variable file (-var-file).", v.name))
 		case ok && out.raw[v.name]:

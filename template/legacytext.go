@@ -15,7 +15,10 @@ import (
 
 // parseJSON reads a file as one JSON value.
 func (t *Template) parseJSON(name string) (hcl.Expression, hcl.Diagnostics) {
-	src, err := os.ReadFile(t.files.Path(name))
+	src, err := t.source, error(nil)
+	if src == nil || name != t.path {
+		src, err = os.ReadFile(t.files.Path(name))
+	}
 	if err != nil {
 		return nil, hcl.Diagnostics{failure("Cannot read a file", "%s: %s.", name, reason(err))}
 	}

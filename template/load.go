@@ -32,6 +32,17 @@ func Load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Dia
 	return t, ordered(diags)
 }
 
+// LoadJSON reads a JSON template of the older kind that is in no file. name
+// stands for it in diagnostics; names of files that are in it start from the
+// current folder.
+func LoadJSON(name string, src []byte, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {
+	t := Empty(files, cat, true)
+	t.path, t.base, t.source = name, ".", src
+	diags := t.loadLegacy(name)
+	t.faulty = diags.HasErrors()
+	return t, ordered(diags)
+}
+
 func load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {
 	t := &Template{cat: cat, files: files, path: path, parsed: map[string]*hcl.File{}, named: map[string]any{}}
 	info, err := os.Stat(files.Path(path))

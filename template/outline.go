@@ -16,8 +16,12 @@ import (
 
 // An outline is what a build block says, short of the components' arguments.
 type outline struct {
-	index        int // of the build block
-	name         string
+	index       int // of the build block
+	name        string
+	description string
+	// mentions are the sources that it names, "type.name", also those that are
+	// not there.
+	mentions     []string
 	uses         []use
 	provisioners []*part
 	cleanup      *part
@@ -153,7 +157,7 @@ func (e *evaluation) outline(b *build) (*outline, hcl.Diagnostics) {
 		diags = append(diags, more...)
 	}
 	if a, ok := content.Attributes["description"]; ok {
-		diags = append(diags, e.into(a, ctx, cty.String, func(cty.Value) {})...)
+		diags = append(diags, e.into(a, ctx, cty.String, func(v cty.Value) { o.description = v.AsString() })...)
 	}
 	if a, ok := content.Attributes["sources"]; ok {
 		diags = append(diags, e.listed(a, ctx, o)...)
@@ -298,6 +302,7 @@ func (e *evaluation) refer(ref string, at hcl.Range, o *outline, name string, ex
 			"%q must be of the form source.TYPE.NAME or TYPE.NAME.", ref)}
 	}
 	want := parts[0] + "." + parts[1]
+	o.mentions = append(o.mentions, want)
 	var known []string
 	for _, s := range e.t.sources {
 		if s.ref() == want {

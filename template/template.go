@@ -47,8 +47,12 @@ type Template struct {
 	path, base string
 	// folder tells that path is a folder: then variable files are found there.
 	folder bool
+	// source is the text of a template that is in no file; else nil.
+	source []byte
 	// legacy tells of a JSON template of the older kind.
 	legacy bool
+	// description is what a legacy template says of itself.
+	description string
 	// faulty tells that Load has found errors.
 	faulty bool
 	// parsed are the files, by the names that diagnostics use.

@@ -15,6 +15,7 @@ import (
 	"github.com/bakehouse-farm/bakehouse/cmd/submit/farm"
 	"github.com/bakehouse-farm/bakehouse/cmd/submit/local"
 	"github.com/bakehouse-farm/bakehouse/cmd/submit/ui"
+	"github.com/bakehouse-farm/bakehouse/template"
 )
 
 var buildTopic = topic{
@@ -22,9 +23,9 @@ var buildTopic = topic{
 	summary: "bake the images of a template",
 	text: `
 Checks a template, sends it to the farm, and shows what happens there until all
-its builds have ended. PATH is a folder with *.pkr.hcl and *.pkr.json files, or
-one file. Files that the template writes on this computer, such as a manifest,
-are put where it says.
+its builds have ended. PATH is a folder with *.pkr.hcl and *.pkr.json files, one
+file, or - for a JSON template on the standard input. Files that the template
+writes on this computer, such as a manifest, are put where it says.
 
 The builds do not depend on this program. Sent again while it runs, the same
 submission (template, files, variables, -only, -except, -force, -on-error, pool
@@ -127,7 +128,7 @@ func (b *build) prepare(c *console, u *ui.UI, path string) (*dish, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.recipe.evaluate(c, d, p, b.warnUndeclared); err != nil {
+	if err := b.recipe.evaluate(c, d, p, template.Inputs{WarnUndeclared: b.warnUndeclared}); err != nil {
 		return nil, err
 	}
 	names, diags := d.template.Select(d.values, d.selection)

@@ -38,6 +38,7 @@ type topic struct {
 func topics() []topic {
 	return []topic{
 		buildTopic, attachTopic, validateTopic,
+		inspectTopic, consoleTopic,
 		listTopic, showTopic, logsTopic, timelineTopic, cancelTopic,
 		localTopic, keyTopic, versionTopic,
 	}

@@ -22,7 +22,15 @@ import (
 // variables. keep names folders of ours that are never part of a template.
 func (d *dish) pack(ctx context.Context, store *bundle.Store, keep []string) (files, values bundle.Digest, stats bundle.Stats, err error) {
 	named := d.template.LocalFiles(d.values, d.selection, d.pinned)
-	files, stats, err = store.Pack(ctx, d.files, append([]string{d.path}, named...), d.skip(named, keep))
+	paths := named
+	if d.source == nil {
+		paths = append([]string{d.path}, named...)
+	}
+	files, stats, err = store.Pack(ctx, d.files, paths, d.skip(named, keep))
+	if err == nil && d.source != nil {
+		// The agent finds it as a file of that name in the current folder.
+		files, err = store.Add(ctx, files, d.files, d.path, d.source)
+	}
 	if err != nil {
 		return "", "", stats, fmt.Errorf("pack the template's files: %w", err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"flag"
+
+	"github.com/bakehouse-farm/bakehouse/template"
 )
 
 var validateTopic = topic{
@@ -47,7 +49,7 @@ func (v *validate) run(_ context.Context, c *console, args []string) error {
 		u.Say("Syntax-only check passed. Everything looks okay.")
 		return nil
 	}
-	if err := v.recipe.evaluate(c, d, p, !v.noWarn); err != nil {
+	if err := v.recipe.evaluate(c, d, p, template.Inputs{WarnUndeclared: !v.noWarn}); err != nil {
 		return err
 	}
 	if p.show(d.template.Check(d.values, d.selection, d.pinned)) {
