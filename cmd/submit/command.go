@@ -40,6 +40,7 @@ func topics() []topic {
 		buildTopic, attachTopic, validateTopic,
 		inspectTopic, consoleTopic,
 		listTopic, showTopic, logsTopic, timelineTopic, cancelTopic,
+		fmtTopic, fixTopic,
 		localTopic, keyTopic, versionTopic,
 	}
 }
