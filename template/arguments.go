@@ -10,42 +10,31 @@ import (
 	"github.com/hashicorp/hcl/v2/ext/dynblock"
 	"github.com/zclconf/go-cty/cty"
 
-	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/template/interpolate"
+	"github.com/bakehouse-farm/bakehouse/template/known"
 	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
 
-// builderOf returns what configures a source, or what is to be said about there
-// being nothing.
-func (t *Template) builderOf(c *component) (bakehouse.Component, *hcl.Diagnostic) {
-	b, ok := t.cat.Builders[c.typ]
-	if !ok {
-		return nil, unknownType("source", c.typ, c.typeAt, names(t.cat.Builders))
-	}
-	return b, nil
-}
-
-func (t *Template) componentOf(p *part) (bakehouse.Component, *hcl.Diagnostic) {
-	from, kind := t.cat.Provisioners, "provisioner"
+// definitionOf returns what configures a part, or what is to be said about
+// there being nothing.
+func (e *evaluation) definitionOf(p *part) (*definition, *hcl.Diagnostic) {
+	from, kind := e.t.cat.Provisioners, known.Provisioner
 	if p.kind == "post-processor" {
-		from, kind = t.cat.PostProcessors, "post-processor"
+		from, kind = e.t.cat.PostProcessors, known.PostProcessor
 	}
-	c, ok := from[p.typ]
-	if !ok {
-		return nil, unknownType(kind, p.typ, p.typeAt, names(from))
-	}
-	return c, nil
+	return e.define(kind, p.typ, p.typeAt, from[p.typ], names(from))
 }
 
 // sourceArguments evaluates the settings of a build's builder.
 func (e *evaluation) sourceArguments(c chosen) (*schema.Arguments, hcl.Diagnostics) {
-	b, d := e.t.builderOf(c.use.source)
+	src := c.use.source
+	def, d := e.define(known.Builder, src.typ, src.typeAt, e.t.cat.Builders[src.typ], names(e.t.cat.Builders))
 	if d != nil {
 		return nil, hcl.Diagnostics{d}
 	}
-	s, err := e.t.schemaOf(b)
-	if err != nil {
-		return nil, hcl.Diagnostics{failureAt(c.use.source.typeAt, "Builder "+c.use.source.typ+" is broken", "%s.", err)}
+	e.lacks(def, src.typeAt, c.name)
+	if def.schema == nil {
+		return nil, nil
 	}
 	ctx := e.root()
 	body := c.use.source.body
@@ -54,12 +43,14 @@ func (e *evaluation) sourceArguments(c chosen) (*schema.Arguments, hcl.Diagnosti
 	}
 	// Two uses of one source are two sites: they are two builds.
 	site := c.site() + ".source"
-	args, diags := s.Decode(dynblock.Expand(body, ctx), e.reading(ctx, site))
+	e.needs(def.schema.Variables(body), c.name)
+	args, diags := def.schema.Decode(dynblock.Expand(body, ctx), e.reading(ctx, site))
 	args.Range = c.use.source.block
+	diags = def.dated(diags)
 	diags = append(diags, args.Render(e.render(site, e.context(c.use, nil)))...)
 	args.Secrets(e.secret)
 	diags = append(diags, args.Missing()...)
-	return args, append(diags, e.t.check(b, args)...)
+	return args, append(diags, e.t.check(def, args)...)
 }
 
 // context is what {{ }} in the settings of a build's components may see.
@@ -78,13 +69,14 @@ func (e *evaluation) context(u use, build map[string]string) interpolate.Context
 // partArguments evaluates the arguments of a provisioner or post-processor for
 // one build. build is nil while nothing is known of the machine.
 func (e *evaluation) partArguments(p *part, c chosen, build map[string]string) (*schema.Arguments, hcl.Diagnostics) {
-	comp, d := e.t.componentOf(p)
+	def, d := e.definitionOf(p)
 	if d != nil {
 		return nil, hcl.Diagnostics{d}
 	}
-	s, err := e.t.schemaOf(comp)
-	if err != nil {
-		return nil, hcl.Diagnostics{failureAt(p.typeAt, p.kind+" "+p.typ+" is broken", "%s.", err)}
+	e.lacks(def, p.typeAt, c.name)
+	e.needs(p.refs, c.name)
+	if def.schema == nil {
+		return nil, nil
 	}
 	ctx := e.root().NewChild()
 	ctx.Variables = map[string]cty.Value{
@@ -95,8 +87,10 @@ func (e *evaluation) partArguments(p *part, c chosen, build map[string]string) (
 		"build": e.buildObject(c.use, build),
 	}
 	site := fmt.Sprintf("%s.%s.%d.%d", c.site(), p.kind, p.index[0], p.index[1])
-	args, diags := s.Decode(dynblock.Expand(p.body, ctx), e.reading(ctx, site))
+	e.needs(def.schema.Variables(p.body), c.name)
+	args, diags := def.schema.Decode(dynblock.Expand(p.body, ctx), e.reading(ctx, site))
 	args.Range = p.at
+	diags = def.dated(diags)
 	if p.override != cty.NilVal {
 		diags = append(diags, e.override(args, p, c.use)...)
 	}
@@ -113,7 +107,7 @@ func (e *evaluation) partArguments(p *part, c chosen, build map[string]string) (
 	diags = append(diags, args.Render(render)...)
 	args.Secrets(e.secret)
 	diags = append(diags, args.Missing()...)
-	return args, append(diags, e.t.check(comp, args)...)
+	return args, append(diags, e.t.check(def, args)...)
 }
 
 // callsBuild finds {{build `ID`}} in a legacy template.

@@ -12,11 +12,25 @@ import (
 // Check finds everything wrong that can be found without network: data sources
 // are not asked, and what depends on them or on the machine is not known. That
 // the selection leaves no build is no error here, as in Packer.
+//
+// A component that Packer or a plugin for it has, but this farm cannot run, is
+// checked as far as it is known, and a warning says so.
 func (t *Template) Check(v Values, sel Selection, pin Pinned) hcl.Diagnostics {
+	return t.evaluation(v, pin).check(sel)
+}
+
+// CheckBuild is Check for a template that is about to be built: what this farm
+// cannot run is an error when a selected build needs it.
+func (t *Template) CheckBuild(v Values, sel Selection, pin Pinned) hcl.Diagnostics {
 	e := t.evaluation(v, pin)
+	e.building = true
+	return e.check(sel)
+}
+
+func (e *evaluation) check(sel Selection) hcl.Diagnostics {
 	diags := e.valuate()
 	diags = append(diags, e.each(sel, func(chosen, *part, *schema.Arguments) {})...)
-	return e.polish(diags)
+	return e.polish(append(diags, e.reportGaps()...))
 }
 
 // each evaluates the components of the selected builds as far as they are known

@@ -11,6 +11,7 @@ import (
 
 	fn "github.com/bakehouse-farm/bakehouse/template/function"
 	"github.com/bakehouse-farm/bakehouse/template/interpolate"
+	"github.com/bakehouse-farm/bakehouse/template/known"
 	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
 
@@ -37,6 +38,15 @@ type evaluation struct {
 	user      map[string]string
 	unknown   map[string]bool
 	userDiags hcl.Diagnostics
+
+	// building tells that what the farm cannot run is an error, not a warning.
+	building bool
+	// known are the components that are known only, gaps those that are used.
+	known map[known.Ref]*definition
+	gaps  []*gap
+	// mute are the data sources that the farm cannot ask, by their nodes in graph.
+	mute  map[string]*component
+	graph *graph // made by valuate
 }
 
 // evaluation begins one with the values of the variables. A variable whose

@@ -13,6 +13,7 @@ import (
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/datasources"
 	"github.com/bakehouse-farm/bakehouse/template/interpolate"
+	"github.com/bakehouse-farm/bakehouse/template/known"
 	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
 
@@ -23,6 +24,8 @@ type graph struct {
 	data   map[string]*component
 	// state of a node: absent, then under way, then done.
 	state map[string]nodeState
+	// sees are the nodes that a node refers to, when it is done.
+	sees map[string]map[string]bool
 	// way is how the walk has come to where it is.
 	way   []string
 	diags hcl.Diagnostics
@@ -37,7 +40,11 @@ const (
 
 // valuate evaluates all locals and data sources into the scope.
 func (e *evaluation) valuate() hcl.Diagnostics {
-	g := &graph{evaluation: e, locals: map[string]*local{}, data: map[string]*component{}, state: map[string]nodeState{}}
+	g := &graph{
+		evaluation: e, locals: map[string]*local{}, data: map[string]*component{},
+		state: map[string]nodeState{}, sees: map[string]map[string]bool{},
+	}
+	e.graph, e.mute = g, map[string]*component{}
 	for _, l := range e.t.locals {
 		g.locals[l.name] = l
 	}
@@ -60,19 +67,22 @@ func (g *graph) visit(node string) {
 	l := g.locals[strings.TrimPrefix(node, "local.")]
 	d := g.data[strings.TrimPrefix(node, "data.")]
 	var refs []hcl.Traversal
-	var s *schema.Schema
+	var def *definition
 	if l != nil && strings.HasPrefix(node, "local.") {
 		d = nil
 		refs = l.expr.Variables()
 	} else if d != nil {
 		l = nil
-		if source, ok := g.t.cat.DataSources[d.typ]; ok {
-			var err error
-			if s, err = g.t.schemaOf(source); err != nil {
-				g.diags = append(g.diags, failureAt(d.typeAt, "Data source "+d.typ+" is broken", "%s.", err))
-			} else {
-				refs = s.Variables(d.body)
-			}
+		// A nil of one interface is not a nil of the other.
+		var source bakehouse.Component
+		if have, ok := g.t.cat.DataSources[d.typ]; ok {
+			source = have
+		}
+		var bad *hcl.Diagnostic
+		if def, bad = g.define(known.DataSource, d.typ, d.typeAt, source, names(g.t.cat.DataSources)); bad != nil {
+			g.diags = append(g.diags, bad)
+		} else if def.schema != nil {
+			refs = def.schema.Variables(d.body)
 		}
 	}
 	at := g.where(l, d)
@@ -96,13 +106,14 @@ func (g *graph) visit(node string) {
 	}
 	g.way = g.way[:len(g.way)-1]
 	g.state[node] = done
+	g.sees[node] = sees
 
 	ctx := g.context(sees)
 	if l != nil {
 		g.scope.locals[l.name] = g.local(l, g.at(ctx, node))
 		return
 	}
-	g.scope.data[d.ref()] = g.read(d, s, ctx)
+	g.scope.data[d.ref()] = g.read(d, def, ctx)
 }
 
 func (g *graph) where(l *local, d *component) hcl.Range {
@@ -170,23 +181,33 @@ func (g *graph) local(l *local, ctx *hcl.EvalContext) cty.Value {
 }
 
 // read evaluates a data source, and asks it when this is for real.
-func (g *graph) read(d *component, s *schema.Schema, ctx *hcl.EvalContext) cty.Value {
-	source, ok := g.t.cat.DataSources[d.typ]
-	if !ok {
-		g.diags = append(g.diags, unknownType("data source", d.typ, d.typeAt, names(g.t.cat.DataSources)))
-		return cty.DynamicVal
-	}
-	if s == nil {
+func (g *graph) read(d *component, def *definition, ctx *hcl.EvalContext) cty.Value {
+	if def == nil {
 		return cty.DynamicVal
 	}
 	site := "data." + d.ref()
-	args, diags := s.Decode(dynblock.Expand(d.body, ctx), g.reading(ctx, site))
+	if def.known != nil {
+		g.lacks(def, d.typeAt, "")
+		g.mute[site] = d
+	}
+	if def.schema == nil {
+		return cty.DynamicVal
+	}
+	args, diags := def.schema.Decode(dynblock.Expand(d.body, ctx), g.reading(ctx, site))
 	args.Range = d.block
+	diags = def.dated(diags)
 	diags = append(diags, args.Render(g.render(site, interpolate.Context{BuildType: d.typ}))...)
 	diags = append(diags, args.Missing()...)
-	diags = append(diags, g.t.check(source, args)...)
+	diags = append(diags, g.t.check(def, args)...)
 	args.Secrets(g.secret)
 	g.diags = append(g.diags, diags...)
+	if def.known != nil {
+		if out := def.known.Outputs(); out != nil {
+			return cty.UnknownVal(out.Object())
+		}
+		return cty.DynamicVal
+	}
+	source := g.t.cat.DataSources[d.typ]
 	typ, marks, err := outputs(source)
 	if err != nil {
 		g.diags = append(g.diags, failureAt(d.typeAt, "Data source "+d.typ+" is broken", "%s.", err))
@@ -241,7 +262,7 @@ func outputs(source datasources.DataSource) (cty.Type, []cty.PathValueMarks, err
 
 // check lets a component look at its settings, and says where in the template
 // its findings are.
-func (t *Template) check(c bakehouse.Component, args *schema.Arguments) hcl.Diagnostics {
+func (t *Template) check(c checker, args *schema.Arguments) hcl.Diagnostics {
 	settings, unknown, err := args.JSON()
 	if err != nil {
 		return hcl.Diagnostics{failureAt(args.Range, "Settings cannot be checked", "%s.", err)}

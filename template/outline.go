@@ -73,6 +73,8 @@ type meta struct {
 	only, except         []string
 	override             cty.Value
 	overrideAt           hcl.Range
+	// refs are what override refers to.
+	refs []hcl.Traversal
 	pauseBefore, timeout bakehouse.Duration
 	maxRetries           int
 	continueOnError      bool
@@ -376,7 +378,7 @@ func (e *evaluation) partOf(p *part, ctx *hcl.EvalContext) (*part, hcl.Diagnosti
 				p.keep = &keep
 			})
 		case "override":
-			p.overrideAt = a.Expr.Range()
+			p.overrideAt, p.refs = a.Expr.Range(), a.Expr.Variables()
 			p.override, more = a.Expr.Value(e.at(ctx, "override"))
 			if more.HasErrors() {
 				p.override = cty.NilVal

@@ -23,6 +23,7 @@ func (t *Template) Plan(ctx context.Context, v Values, sel Selection, pin Pinned
 	}
 	e := t.evaluation(v, pin)
 	e.within(ctx)
+	e.building = true
 	diags := e.valuate()
 	if diags.HasErrors() { // what depends on it would only repeat it
 		return nil, e.polish(diags)
@@ -40,6 +41,8 @@ func (t *Template) Plan(ctx context.Context, v Values, sel Selection, pin Pinned
 		diags = append(diags, more...)
 		plan.Builds = append(plan.Builds, b)
 	}
+	diags = append(diags, e.reportGaps()...)
+	e.forget()
 	plan.Scope = e.scope
 	if !diags.HasErrors() {
 		diags = append(diags, e.interrupted()...)

@@ -133,7 +133,7 @@ func (b *build) prepare(c *console, u *ui.UI, path string) (*dish, error) {
 	}
 	names, diags := d.template.Select(d.values, d.selection)
 	if !diags.HasErrors() {
-		diags = d.template.Check(d.values, d.selection, d.pinned)
+		diags = d.template.CheckBuild(d.values, d.selection, d.pinned)
 	}
 	if p.show(diags) {
 		return nil, failed
