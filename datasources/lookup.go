@@ -6,8 +6,7 @@ import "context"
 // vault, consul_key, aws_secretsmanager and aws_secretsmanager_raw. It only reads.
 //
 // Its errors name what was asked for, never what was answered. They carry a
-// final bakehouse.Kind when asking again is pointless. An answer is never
-// empty.
+// final bakehouse.Kind when asking again is pointless.
 type Lookup interface {
 	// Vault returns the value of key in the secret at path, which is a path of
 	// Vault's API: "secret/data/db" where version 2 of the KV engine is mounted

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the tests need beyond Go: independent witnesses from Debian
-# (packer 1.6.6, OpenSSH) and from PyPI (moto). Does nothing where they are.
+# (packer 1.6.6, OpenSSH) and from PyPI (moto, OpenBao). Does nothing where they
+# are.
 # usage: tools/deps.sh CACHE-FOLDER
 set -eu
 cache=$1
@@ -33,4 +34,7 @@ fi
 
 if [ ! -x "$cache/moto/bin/moto_server" ]; then
 	sh builders/amazon/testdata/install-moto.sh "$cache/moto"
+fi
+if [ ! -x "$cache/openbao/bin/bao" ]; then
+	sh datasources/lookup/testdata/install-openbao.sh "$cache/openbao"
 fi
