@@ -30,7 +30,17 @@ func (h *Host) Stop(ctx context.Context, id string) error {
 	return nil
 }
 
+// A push is one attempt to end a shim, and how long it is given for it.
+type push struct {
+	signal unix.Signal
+	wait   time.Duration
+}
+
 func (h *Host) stopLocked(ctx context.Context, in instanceDir) error {
+	return h.end(ctx, in, push{unix.SIGTERM, graceStop + 3*time.Second}, push{unix.SIGKILL, 5 * time.Second})
+}
+
+func (h *Host) end(ctx context.Context, in instanceDir, pushes ...push) error {
 	pid, err := in.shim()
 	if err != nil {
 		return err
@@ -43,14 +53,11 @@ func (h *Host) stopLocked(ctx context.Context, in instanceDir) error {
 		pid, err := in.shim()
 		return err == nil && pid == 0
 	}
-	for _, step := range []struct {
-		signal unix.Signal
-		wait   time.Duration
-	}{{unix.SIGTERM, graceStop + 3*time.Second}, {unix.SIGKILL, 5 * time.Second}} {
-		if err := in.signalShim(step.signal); err != nil {
+	for _, p := range pushes {
+		if err := in.signalShim(p.signal); err != nil {
 			return err
 		}
-		ok := poll(step.wait, func() bool { return gone() || ctx.Err() != nil })
+		ok := poll(p.wait, func() bool { return gone() || ctx.Err() != nil })
 		if ctx.Err() != nil && !gone() {
 			return context.Cause(ctx)
 		}

@@ -1,0 +1,185 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bakehouse-farm/bakehouse"
+)
+
+// Kill ends an instance as a power failure does: its processes are killed, all
+// at once, and told nothing. Its files stay as the kernel has them; a real
+// machine would also lose what it had not synced. Killing one that does not run
+// is no error, and no event tells of it.
+func (h *Host) Kill(ctx context.Context, id string) error {
+	if err := checkID("instance", id); err != nil {
+		return err
+	}
+	defer h.locked(id)()
+	// PID 1 dies with the shim, and all others with PID 1.
+	if err := h.end(ctx, h.instance(id), push{unix.SIGKILL, 5 * time.Second}); err != nil {
+		return fmt.Errorf("kill instance %s: %w", id, err)
+	}
+	return nil
+}
+
+// Pause stops all processes of a running instance with SIGSTOP: it hangs, and
+// its network is silent. A stop or a restart ends it. Pausing twice is no error.
+func (h *Host) Pause(id string) error {
+	in, init, err := h.running("pause", id)
+	if err != nil {
+		return err
+	}
+	// Processes make others while we look: until nobody is left to make any.
+	for range 100 {
+		left, err := signalInside(init, unix.SIGSTOP)
+		if err != nil {
+			return fmt.Errorf("pause instance %s: %w", id, err)
+		}
+		if left == 0 {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return fmt.Errorf("pause instance %s: its processes do not stand still (%s)", id, in.dir)
+}
+
+// Resume lets all processes of an instance go on, also those that something
+// inside had stopped. One that is not paused stays as it is.
+func (h *Host) Resume(id string) error {
+	_, init, err := h.running("resume", id)
+	if err != nil {
+		return err
+	}
+	if _, err := signalInside(init, unix.SIGCONT); err != nil {
+		return fmt.Errorf("resume instance %s: %w", id, err)
+	}
+	return nil
+}
+
+// PauseLogin stops the instance's SSH server alone, which is its first process:
+// connections are made by the kernel and then nothing is said on them, sessions
+// stand still, while what was started goes on. Nor does anything hear a request
+// to reboot or to power off from inside.
+func (h *Host) PauseLogin(id string) error { return h.signalInit("pause login of", id, unix.SIGSTOP) }
+
+// ResumeLogin takes PauseLogin back.
+func (h *Host) ResumeLogin(id string) error { return h.signalInit("resume login of", id, unix.SIGCONT) }
+
+func (h *Host) signalInit(verb, id string, s unix.Signal) error {
+	_, init, err := h.running(verb, id)
+	if err != nil {
+		return err
+	}
+	if _, err := signalProcess(init, init, s); err != nil {
+		return fmt.Errorf("%s instance %s: %w", verb, id, err)
+	}
+	return nil
+}
+
+// running returns a running instance and its PID 1, as the host sees it.
+func (h *Host) running(verb, id string) (instanceDir, int, error) {
+	in := h.instance(id)
+	if err := checkID("instance", id); err != nil {
+		return in, 0, err
+	}
+	shim, err := in.shim()
+	if err != nil {
+		return in, 0, err
+	}
+	st, err := in.state()
+	if err != nil {
+		return in, 0, err
+	}
+	if shim == 0 || st.Init == 0 || parentOf(st.Init) != shim {
+		return in, 0, bakehouse.Errorf(bakehouse.Conflict, "%s instance %s: it does not run", verb, id)
+	}
+	return in, st.Init, nil
+}
+
+// parentOf returns the parent of a process, 0 when it is gone.
+func parentOf(pid int) int {
+	f := statOf(pid)
+	if len(f) < 2 {
+		return 0
+	}
+	n, _ := strconv.Atoi(f[1])
+	return n
+}
+
+// statOf returns the fields of a process's stat from its state on.
+func statOf(pid int) []string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	_, rest, ok := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
+	if !ok {
+		return nil
+	}
+	return strings.Fields(rest)
+}
+
+// signalInside sends a signal to all processes of the instance of which init is
+// the first, and returns how many of them needed it. Threads count as their
+// process.
+func signalInside(init int, s unix.Signal) (int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0, err
+	}
+	needed := 0
+	pids := []int{init}
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && pid != init {
+			pids = append(pids, pid)
+		}
+	}
+	for _, pid := range pids {
+		sent, err := signalProcess(init, pid, s)
+		if err != nil {
+			return 0, err
+		}
+		if sent {
+			needed++
+		}
+	}
+	return needed, nil
+}
+
+// signalProcess sends a signal to a process if it belongs to the instance of
+// init and is not yet as the signal would make it.
+func signalProcess(init, pid int, s unix.Signal) (sent bool, err error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false, nil //nolint:nilerr // it has ended
+	}
+	defer unix.Close(fd)
+	// Looked at only now: the descriptor holds the process, not its number.
+	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", init))
+	if err != nil {
+		return false, errors.New("it has just ended")
+	}
+	if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); err != nil || ns != own {
+		return false, nil //nolint:nilerr // ended, or somebody else's
+	}
+	f := statOf(pid)
+	if len(f) == 0 {
+		return false, nil
+	}
+	stands := f[0] == "T" || f[0] == "Z" || f[0] == "X"
+	if s == unix.SIGSTOP && stands || s == unix.SIGCONT && f[0] != "T" {
+		return false, nil
+	}
+	if err := unix.PidfdSendSignal(fd, s, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return false, err
+	}
+	return true, nil
+}
