@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"regexp"
 	"strconv"
@@ -100,19 +101,23 @@ func parseKey(prefix, key string) (step string, seq int, ok bool) {
 
 // get reads a chunk. ok is false when there is none of this name.
 func (s *Store) get(ctx context.Context, key string) (c chunk, ok bool, err error) {
-	sealed, err := s.bucket.ReadAll(ctx, key)
+	sealed, err := s.read(ctx, key)
 	if err != nil {
+		if errors.Is(err, secret.ErrDamaged) {
+			return chunk{}, false, bakehouse.Errorf(bakehouse.Failed, "read log %s: %w", key, err)
+		}
 		if gcerrors.Code(err) == gcerrors.NotFound {
 			return chunk{}, false, nil
 		}
 		return chunk{}, false, fmt.Errorf("read log %s: %w", key, err)
 	}
-	plain, err := s.keys.Open(sealed, []byte(key))
+	plain, err := s.keys.Open(ctx, sealed, []byte(key))
 	if err != nil {
-		if errors.Is(err, secret.ErrUnknownKey) {
-			return chunk{}, false, fmt.Errorf("read log %s: %w", key, err)
+		kind := bakehouse.KindOf(err) // what KMS said has a meaning of its own
+		if errors.Is(err, secret.ErrDamaged) || errors.Is(err, secret.ErrRetired) {
+			kind = bakehouse.Failed
 		}
-		return chunk{}, false, bakehouse.Errorf(bakehouse.Failed, "read log %s: %w", key, err)
+		return chunk{}, false, bakehouse.Errorf(kind, "read log %s: %w", key, err)
 	}
 	if err := json.Unmarshal(plain, &c); err != nil {
 		return chunk{}, false, bakehouse.Errorf(bakehouse.Failed, "read log %s: %w", key, err)
@@ -123,6 +128,24 @@ func (s *Store) get(ctx context.Context, key string) (c chunk, ok bool, err erro
 	return c, true, nil
 }
 
+// maxSealed is how long a chunk may be when it is sealed: much longer than what
+// Step makes.
+const maxSealed = 64 << 20
+
+// read returns a blob. One that is longer than any chunk is none, and is not
+// taken into memory.
+func (s *Store) read(ctx context.Context, key string) ([]byte, error) {
+	r, err := s.bucket.NewReader(ctx, key, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if r.Size() > maxSealed {
+		return nil, fmt.Errorf("%w: it is %d bytes long, the limit is %d", secret.ErrDamaged, r.Size(), maxSealed)
+	}
+	return io.ReadAll(io.LimitReader(r, maxSealed))
+}
+
 // put writes a chunk. ok is false when the name is taken.
 func (s *Store) put(ctx context.Context, key string, c chunk) (ok bool, err error) {
 	c.Version = chunkVersion
@@ -130,7 +153,11 @@ func (s *Store) put(ctx context.Context, key string, c chunk) (ok bool, err erro
 	if err != nil {
 		return false, err
 	}
-	ok, err = create(ctx, s.bucket, key, s.keys.Seal(plain, []byte(key)))
+	sealed, err := s.keys.Seal(ctx, plain, []byte(key))
+	if err != nil {
+		return false, bakehouse.Errorf(bakehouse.KindOf(err), "store log %s: %w", key, err)
+	}
+	ok, err = create(ctx, s.bucket, key, sealed)
 	if err != nil {
 		return false, fmt.Errorf("store log %s: %w", key, err)
 	}

@@ -4,8 +4,11 @@
 package bundle
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -40,6 +43,7 @@ type Store struct {
 	keys   *secret.Keys
 	enc    *zstd.Encoder
 	dec    *zstd.Decoder
+	names  names
 }
 
 // New returns a Store in b, which stays the caller's to close.
@@ -68,7 +72,10 @@ func (s *Store) put(ctx context.Context, data []byte) (Digest, int64, error) {
 	if len(data) > MaxBlob {
 		return "", 0, bakehouse.Errorf(bakehouse.Invalid, "store a blob of %d bytes: the limit is %d", len(data), MaxBlob)
 	}
-	d := Digest(s.keys.Digest(digestUse, data))
+	d, err := s.name(ctx, data)
+	if err != nil {
+		return "", 0, fmt.Errorf("name a blob: %w", err)
+	}
 	key, err := d.key()
 	if err != nil {
 		return "", 0, err
@@ -80,7 +87,10 @@ func (s *Store) put(ctx context.Context, data []byte) (Digest, int64, error) {
 	if there {
 		return d, 0, nil
 	}
-	sealed := s.keys.Seal(s.encode(data), []byte(d))
+	sealed, err := s.keys.Seal(ctx, s.encode(data), []byte(d))
+	if err != nil {
+		return "", 0, fmt.Errorf("seal blob %s: %w", d, err)
+	}
 	// Whoever else writes this name writes the same content.
 	if err := s.bucket.WriteAll(ctx, key, sealed, nil); err != nil {
 		return "", 0, fmt.Errorf("store blob %s: %w", d, err)
@@ -96,14 +106,17 @@ func (s *Store) Get(ctx context.Context, d Digest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := s.bucket.ReadAll(ctx, key)
+	sealed, err := s.read(ctx, key, maxSealed)
 	if err != nil {
+		if errors.Is(err, secret.ErrDamaged) {
+			return nil, broken(d, err)
+		}
 		if gcerrors.Code(err) == gcerrors.NotFound {
 			return nil, bakehouse.Errorf(bakehouse.NotFound, "blob %s is not in the store: do submit and agent use the same one?", d)
 		}
 		return nil, fmt.Errorf("read blob %s: %w", d, err)
 	}
-	packed, err := s.keys.Open(sealed, []byte(d))
+	packed, err := s.keys.Open(ctx, sealed, []byte(d))
 	if err != nil {
 		return nil, broken(d, err)
 	}
@@ -111,10 +124,33 @@ func (s *Store) Get(ctx context.Context, d Digest) ([]byte, error) {
 	if err != nil {
 		return nil, broken(d, err)
 	}
-	if err := s.keys.Verify(string(d), digestUse, data); err != nil {
+	if err := s.verify(ctx, d, data); err != nil {
 		return nil, broken(d, err)
 	}
 	return data, nil
+}
+
+// maxSealed is how long the biggest blob is when it is sealed.
+const maxSealed = MaxBlob + 16<<10
+
+// read returns a blob of the bucket. One that is longer than limit is none that
+// we wrote, and is not taken into memory.
+func (s *Store) read(ctx context.Context, key string, limit int64) ([]byte, error) {
+	r, err := s.bucket.NewReader(ctx, key, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if r.Size() > limit {
+		return nil, fmt.Errorf("%w: it is %d bytes long, the limit is %d", secret.ErrDamaged, r.Size(), limit)
+	}
+	var buf bytes.Buffer
+	buf.Grow(int(r.Size()) + bytes.MinRead)
+	n, err := buf.ReadFrom(io.LimitReader(r, limit+1))
+	if err == nil && n > limit {
+		err = fmt.Errorf("%w: it is longer than %d bytes", secret.ErrDamaged, limit)
+	}
+	return buf.Bytes(), err
 }
 
 // encode compresses what gets notably smaller by it.
@@ -141,7 +177,7 @@ func (s *Store) decode(packed []byte) ([]byte, error) {
 		}
 		return data, nil
 	}
-	return nil, fmt.Errorf("written by a newer version (format %d)", packed[0])
+	return nil, fmt.Errorf("%w (format %d)", errNewer, packed[0])
 }
 
 // key is the name of the blob in the bucket.

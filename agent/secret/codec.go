@@ -1,11 +1,13 @@
 package secret
 
 import (
+	"context"
 	"fmt"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -20,7 +22,8 @@ const (
 var payloadAAD = []byte("payload")
 
 // NewCodec returns a codec that encrypts whole payloads, metadata included,
-// before they reach Temporal. Payloads that are not encrypted pass through
+// before they reach Temporal. The data key of a key in KMS travels within them,
+// wrapped. Payloads that are not encrypted pass through
 // Decode as they are, so that histories from before stay readable.
 func NewCodec(keys *Keys) converter.PayloadCodec { return codec{keys} }
 
@@ -34,12 +37,17 @@ func (c codec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 		if err != nil {
 			return nil, fmt.Errorf("encrypt payload: %w", err)
 		}
+		// Temporal gives no context here; asking KMS bounds itself.
+		sealed, id, err := c.keys.seal(context.Background(), plain, payloadAAD)
+		if err != nil {
+			return nil, fmt.Errorf("encrypt payload: %w", err)
+		}
 		out[i] = &commonpb.Payload{
 			Metadata: map[string][]byte{
 				converter.MetadataEncoding: []byte(metadataEncoding),
-				metadataKeyID:              []byte(c.keys.ID()),
+				metadataKeyID:              []byte(id),
 			},
-			Data: c.keys.Seal(plain, payloadAAD),
+			Data: sealed,
 		}
 	}
 	return out, nil
@@ -53,7 +61,7 @@ func (c codec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 			out[i] = p
 			continue
 		}
-		plain, err := c.keys.Open(p.GetData(), payloadAAD)
+		plain, err := c.keys.Open(context.Background(), p.GetData(), payloadAAD)
 		if err != nil {
 			return nil, fmt.Errorf("decrypt payload (key %q): %w", p.GetMetadata()[metadataKeyID], err)
 		}
@@ -67,7 +75,9 @@ func (c codec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 
 // DataConverter returns Temporal's default data converter behind NewCodec.
 func DataConverter(keys *Keys) converter.DataConverter {
-	return converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), NewCodec(keys))
+	// Workflow code that waits for KMS for more than a second is not stuck.
+	return workflow.DataConverterWithoutDeadlockDetection(
+		converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), NewCodec(keys)))
 }
 
 // FailureConverter returns a failure converter that encrypts the message and
