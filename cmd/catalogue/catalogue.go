@@ -9,6 +9,9 @@ import (
 	"github.com/bakehouse-farm/bakehouse/builders/amazon"
 	"github.com/bakehouse-farm/bakehouse/builders/null"
 	"github.com/bakehouse-farm/bakehouse/datasources"
+	"github.com/bakehouse-farm/bakehouse/datasources/http"
+	"github.com/bakehouse-farm/bakehouse/datasources/lookup"
+	nothing "github.com/bakehouse-farm/bakehouse/datasources/null"
 	"github.com/bakehouse-farm/bakehouse/postprocessors"
 	"github.com/bakehouse-farm/bakehouse/postprocessors/manifest"
 	"github.com/bakehouse-farm/bakehouse/provisioners"
@@ -44,6 +47,8 @@ func PostProcessors() map[string]postprocessors.PostProcessor {
 func DataSources() map[string]datasources.DataSource {
 	return map[string]datasources.DataSource{
 		"amazon-ami": amazon.NewAMI(amazon.Config{}),
+		"http":       http.New(),
+		"null":       nothing.DataSource{},
 	}
 }
 
@@ -54,6 +59,7 @@ func Template() template.Catalogue {
 		Provisioners:   components(Provisioners()),
 		PostProcessors: components(PostProcessors()),
 		DataSources:    DataSources(),
+		Lookup:         lookup.New(),
 	}
 }
 

@@ -6,11 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
-	"syscall"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/smithy-go"
@@ -65,12 +61,7 @@ func (l *Lookup) SecretsManagerRaw(ctx context.Context, name string) (string, er
 
 // openSecretsManager makes a client. It does not talk to AWS.
 func openSecretsManager(ctx context.Context) (*secretsmanager.Client, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithRetryer(func() aws.Retryer {
-		return retry.NewStandard(func(o *retry.StandardOptions) {
-			// Where nobody answers, the workflow tries again; it can wait longer.
-			o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(unreachable)}, o.Retryables...)
-		})
-	}))
+	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return nil, bakehouse.Errorf(bakehouse.Invalid, "load AWS configuration: %w", err)
 	}
@@ -78,14 +69,6 @@ func openSecretsManager(ctx context.Context) (*secretsmanager.Client, error) {
 		return nil, bakehouse.Errorf(bakehouse.Invalid, "no region: set AWS_REGION in the environment of the agent, or a region in its profile")
 	}
 	return secretsmanager.NewFromConfig(cfg), nil
-}
-
-func unreachable(err error) aws.Ternary {
-	var dns *net.DNSError
-	if errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &dns) && dns.IsNotFound {
-		return aws.FalseTernary
-	}
-	return aws.UnknownTernary
 }
 
 // object reads a secret that is a JSON object; any other is plain text.
