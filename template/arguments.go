@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/ext/dynblock"
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/bakehouse-farm/bakehouse/template/interpolate"
@@ -44,7 +43,7 @@ func (e *evaluation) sourceArguments(c chosen) (*schema.Arguments, hcl.Diagnosti
 	// Two uses of one source are two sites: they are two builds.
 	site := c.site() + ".source"
 	e.needs(def.schema.Variables(body), c.name)
-	args, diags := def.schema.Decode(dynblock.Expand(body, ctx), e.reading(ctx, site))
+	args, diags := def.schema.Decode(e.expand(body, ctx), e.reading(ctx, site))
 	args.Range = c.use.source.block
 	diags = def.dated(diags)
 	diags = append(diags, args.Render(e.render(site, e.context(c.use, nil)))...)
@@ -88,7 +87,7 @@ func (e *evaluation) partArguments(p *part, c chosen, build map[string]string) (
 	}
 	site := fmt.Sprintf("%s.%s.%d.%d", c.site(), p.kind, p.index[0], p.index[1])
 	e.needs(def.schema.Variables(p.body), c.name)
-	args, diags := def.schema.Decode(dynblock.Expand(p.body, ctx), e.reading(ctx, site))
+	args, diags := def.schema.Decode(e.expand(p.body, ctx), e.reading(ctx, site))
 	args.Range = p.at
 	diags = def.dated(diags)
 	if p.override != cty.NilVal {

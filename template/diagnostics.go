@@ -1,6 +1,7 @@
 package template
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/bakehouse-farm/bakehouse/template/limit"
 	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
 
@@ -22,10 +24,54 @@ func WriteDiagnostics(w io.Writer, diags hcl.Diagnostics, t *Template, color boo
 	}
 	out := hcl.NewDiagnosticTextWriter(w, files, uint(max(width, 0)), color)
 	for _, d := range diags {
-		if err := out.WriteDiagnostic(d); err != nil {
+		if err := out.WriteDiagnostic(excerpt(d, files)); err != nil {
 			return // the reader has gone: there is nobody to tell
 		}
 	}
+}
+
+// maxExcerpt is how many bytes of source are shown with a diagnostic.
+const maxExcerpt = 4096
+
+// excerpt is d such that little is shown of a file with very long lines, and
+// of a block of very many.
+func excerpt(d *hcl.Diagnostic, files map[string]*hcl.File) *hcl.Diagnostic {
+	if d.Subject == nil || files[d.Subject.Filename] == nil {
+		return d
+	}
+	src := files[d.Subject.Filename].Bytes
+	if c := d.Context; c != nil && lines(src, *c) > maxExcerpt {
+		short := *d
+		short.Context = nil
+		d = &short
+	}
+	if lines(src, *d.Subject) <= maxExcerpt {
+		return d
+	}
+	short := *d
+	subject := *d.Subject
+	subject.End = subject.Start
+	short.Subject = &subject
+	if lines(src, subject) > maxExcerpt { // then no more than its place
+		short.Detail += fmt.Sprintf("\n\n(Column %d of a line that is too long to be shown.)", subject.Start.Column)
+		short.Subject = nil
+		short.Summary = fmt.Sprintf("%s: %s", subject, short.Summary)
+	}
+	return &short
+}
+
+// lines is how many bytes the lines have that a range touches.
+func lines(src []byte, r hcl.Range) int {
+	start, end := min(max(r.Start.Byte, 0), len(src)), min(max(r.End.Byte, 0), len(src))
+	if end < start {
+		end = start
+	}
+	from := bytes.LastIndexByte(src[:start], '\n') + 1
+	to := bytes.IndexByte(src[end:], '\n')
+	if to < 0 {
+		to = len(src) - end
+	}
+	return end + to - from
 }
 
 // polish makes diagnostics fit to be shown: each once, with a hint where a name
@@ -33,19 +79,58 @@ func WriteDiagnostics(w io.Writer, diags hcl.Diagnostics, t *Template, color boo
 func (e *evaluation) polish(diags hcl.Diagnostics) hcl.Diagnostics {
 	var out hcl.Diagnostics
 	seen := map[string]bool{}
-	for _, d := range diags {
+	for _, d := range told(diags) {
 		d = e.hint(d)
-		at := ""
-		if d.Subject != nil {
-			at = d.Subject.String()
-		}
-		key := fmt.Sprint(d.Severity, d.Summary, "\x00", d.Detail, "\x00", at)
-		if !seen[key] {
+		if key := identity(d); !seen[key] {
 			seen[key] = true
 			out = append(out, d)
 		}
 	}
 	return ordered(scrub(out, e.secrets))
+}
+
+// identity tells diagnostics from each other.
+func identity(d *hcl.Diagnostic) string {
+	at := ""
+	if d.Subject != nil {
+		at = d.Subject.String()
+	}
+	return fmt.Sprint(d.Severity, d.Summary, "\x00", d.Detail, "\x00", at)
+}
+
+// told are the diagnostics that are worth telling at once, in order: when
+// thousands of things are wrong, the first hundred help and the rest hides them.
+func told(diags hcl.Diagnostics) hcl.Diagnostics {
+	diags = ordered(diags)
+	if len(diags) <= limit.Errors {
+		return diags
+	}
+	seen := map[string]bool{}
+	left := map[hcl.DiagnosticSeverity]int{hcl.DiagError: limit.Errors, hcl.DiagWarning: limit.Errors}
+	more := map[hcl.DiagnosticSeverity]int{}
+	var out hcl.Diagnostics
+	for _, d := range diags {
+		key := identity(d)
+		if seen[key] {
+			continue
+		}
+		if left[d.Severity] == 0 {
+			more[d.Severity]++
+			continue
+		}
+		seen[key] = true
+		left[d.Severity]--
+		out = append(out, d)
+	}
+	if n := more[hcl.DiagError]; n > 0 {
+		out = append(out, failure("Too many errors", "There are up to %d more; correct these first.", n))
+	}
+	if n := more[hcl.DiagWarning]; n > 0 {
+		d := failure("Too many warnings", "There are up to %d more.", n)
+		d.Severity = hcl.DiagWarning
+		out = append(out, d)
+	}
+	return out
 }
 
 // hint names what a reference to something that is not there was meant to be.

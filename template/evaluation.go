@@ -6,12 +6,14 @@ import (
 	"maps"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/ext/dynblock"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
 
 	fn "github.com/bakehouse-farm/bakehouse/template/function"
 	"github.com/bakehouse-farm/bakehouse/template/interpolate"
 	"github.com/bakehouse-farm/bakehouse/template/known"
+	"github.com/bakehouse-farm/bakehouse/template/limit"
 	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
 
@@ -26,6 +28,8 @@ type evaluation struct {
 	trouble error
 	// secrets are the sensitive strings that have been seen so far.
 	secrets map[string]bool
+	// budget is what the evaluation may do.
+	budget *limit.Budget
 	// reads is told the names of local files that functions read; may be nil.
 	reads func(name string)
 
@@ -68,7 +72,7 @@ func (t *Template) evaluation(v Values, pin Pinned) *evaluation {
 
 // resume begins an evaluation with a scope that is complete already.
 func (t *Template) resume(s Scope) *evaluation {
-	e := &evaluation{t: t, scope: s, secrets: map[string]bool{}}
+	e := &evaluation{t: t, scope: s, secrets: map[string]bool{}, budget: limit.New(nil)}
 	for name, v := range s.vars {
 		if !s.raw[name] {
 			e.notice(v)
@@ -83,6 +87,7 @@ func (t *Template) resume(s Scope) *evaluation {
 		},
 		Marked: e.notice,
 		Ask:    e.askValue,
+		Budget: e.budget,
 	}
 	e.all = fn.All(e.env)
 	// Others may evaluate with the same scope at the same time.
@@ -96,6 +101,7 @@ func (t *Template) resume(s Scope) *evaluation {
 // within lets the evaluation ask data sources and servers until ctx ends.
 func (e *evaluation) within(ctx context.Context) {
 	e.ctx = ctx
+	e.budget.Until(ctx)
 	if e.t.legacy {
 		e.userDiags = e.renderUser()
 	}
@@ -119,7 +125,7 @@ func (e *evaluation) roots() map[string]cty.Value {
 }
 
 func (e *evaluation) makeRoots() map[string]cty.Value {
-	return map[string]cty.Value{
+	roots := map[string]cty.Value{
 		"var": cty.ObjectVal(e.scope.vars),
 		"path": cty.ObjectVal(map[string]cty.Value{
 			"cwd":  cty.StringVal(e.t.files.Cwd),
@@ -132,6 +138,13 @@ func (e *evaluation) makeRoots() map[string]cty.Value {
 			"versionFingerprint": cty.StringVal(""),
 		}),
 	}
+	limit.Put(roots, e.budget)
+	return roots
+}
+
+// expand is a body whose dynamic blocks are blocks.
+func (e *evaluation) expand(body hcl.Body, ctx *hcl.EvalContext) hcl.Body {
+	return dynblock.Expand(body, ctx, dynblock.OptCheckForEach(e.budget.Expand))
 }
 
 // root is the context of everything that may see all locals and data.

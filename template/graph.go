@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/ext/dynblock"
 	"github.com/zclconf/go-cty/cty"
 	ctyjson "github.com/zclconf/go-cty/cty/json"
 
@@ -173,6 +172,10 @@ func (g *graph) local(l *local, ctx *hcl.EvalContext) cty.Value {
 	if diags.HasErrors() {
 		return cty.DynamicVal
 	}
+	if err := g.budget.Weigh(v); err != nil {
+		g.diags = append(g.diags, failureAt(l.at, "Template goes beyond a limit", "The value of local.%s: %s.", l.name, err))
+		return cty.DynamicVal
+	}
 	if l.sensitive {
 		v = v.Mark(sensitive)
 	}
@@ -193,7 +196,7 @@ func (g *graph) read(d *component, def *definition, ctx *hcl.EvalContext) cty.Va
 	if def.schema == nil {
 		return cty.DynamicVal
 	}
-	args, diags := def.schema.Decode(dynblock.Expand(d.body, ctx), g.reading(ctx, site))
+	args, diags := def.schema.Decode(g.expand(d.body, ctx), g.reading(ctx, site))
 	args.Range = d.block
 	diags = def.dated(diags)
 	diags = append(diags, args.Render(g.render(site, interpolate.Context{BuildType: d.typ}))...)

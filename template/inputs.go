@@ -11,6 +11,7 @@ import (
 	"github.com/zclconf/go-cty/cty/convert"
 
 	"github.com/bakehouse-farm/bakehouse/template/function"
+	"github.com/bakehouse-farm/bakehouse/template/limit"
 	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
 
@@ -80,7 +81,7 @@ func (t *Template) Variables(in Inputs) (Values, hcl.Diagnostics) {
 			}
 		}
 	}
-	return out, ordered(scrub(diags, secretsOf(out.vars)))
+	return out, told(scrub(diags, secretsOf(out.vars)))
 }
 
 func (t *Template) fromEnviron(environ []string, values map[string]given) hcl.Diagnostics {
@@ -160,13 +161,16 @@ func (t *Template) literal(v *variable, raw, from string) (cty.Value, hcl.Diagno
 		return cty.StringVal(raw), nil
 	}
 	name := "<value of " + from + ">"
-	if d := tooDeep([]byte(raw), name); d != nil {
-		return cty.DynamicVal, hcl.Diagnostics{d}
+	if d := limit.Source([]byte(raw), name); d != nil {
+		return cty.DynamicVal, v.hide(hcl.Diagnostics{d})
 	}
 	if !v.sensitive {
 		t.parsed[name] = &hcl.File{Bytes: []byte(raw), Body: hcl.EmptyBody()}
 	}
 	expr, diags := hclsyntax.ParseExpression([]byte(raw), name, hcl.InitialPos)
+	if !diags.HasErrors() {
+		diags = append(diags, limit.Instrument(expr, t.budget)...)
+	}
 	if diags.HasErrors() {
 		return cty.DynamicVal, v.hide(diags)
 	}
@@ -247,7 +251,15 @@ func (v *variable) convert(value cty.Value) (cty.Value, error) {
 	if v.optional != nil && !value.IsNull() {
 		value = v.optional.Apply(value)
 	}
-	return convert.Convert(value, v.typ)
+	if err := limit.Convertible(value, v.typ); err != nil {
+		return value, err
+	}
+	value, err := convert.Convert(value, v.typ)
+	if err == nil {
+		var single *limit.Budget
+		err = single.Weigh(value)
+	}
+	return value, err
 }
 
 func (t *Template) validate(v *variable, value cty.Value, g given) hcl.Diagnostics {

@@ -2,7 +2,6 @@ package template
 
 import (
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 
@@ -10,6 +9,7 @@ import (
 	hcljson "github.com/hashicorp/hcl/v2/json"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/bakehouse-farm/bakehouse/template/limit"
 	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
 
@@ -17,13 +17,13 @@ import (
 func (t *Template) parseJSON(name string) (hcl.Expression, hcl.Diagnostics) {
 	src, err := t.source, error(nil)
 	if src == nil || name != t.path {
-		src, err = os.ReadFile(t.files.Path(name))
+		src, err = t.readFile(name)
 	}
 	if err != nil {
 		return nil, hcl.Diagnostics{failure("Cannot read a file", "%s: %s.", name, reason(err))}
 	}
 	t.parsed[name] = &hcl.File{Bytes: src, Body: hcl.EmptyBody()}
-	if d := tooDeep(src, name); d != nil {
+	if d := limit.JSON(src, name, false); d != nil {
 		return nil, hcl.Diagnostics{d}
 	}
 	return hcljson.ParseExpression(src, name)

@@ -12,6 +12,7 @@ import (
 	hcljson "github.com/hashicorp/hcl/v2/json"
 
 	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/template/limit"
 )
 
 // Suffixes of the files that are templates and variable files.
@@ -29,7 +30,7 @@ const (
 func Load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {
 	t, diags := load(path, files, cat)
 	t.faulty = diags.HasErrors()
-	return t, ordered(diags)
+	return t, told(diags)
 }
 
 // LoadJSON reads a JSON template of the older kind that is in no file. name
@@ -44,7 +45,7 @@ func LoadJSON(name string, src []byte, files bakehouse.Files, cat Catalogue) (*T
 }
 
 func load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {
-	t := &Template{cat: cat, files: files, path: path, parsed: map[string]*hcl.File{}, named: map[string]any{}}
+	t := &Template{cat: cat, files: files, path: path, parsed: map[string]*hcl.File{}, named: map[string]any{}, budget: limit.New(nil)}
 	info, err := os.Stat(files.Path(path))
 	if err != nil {
 		t.base = filepath.Dir(path)
@@ -101,7 +102,7 @@ func (t *Template) list(suffixes ...string) ([]string, hcl.Diagnostics) {
 
 // parse reads one file in HCL or in HCL's JSON form. The body is never nil.
 func (t *Template) parse(name string) (hcl.Body, hcl.Diagnostics) {
-	src, err := os.ReadFile(t.files.Path(name))
+	src, err := t.readFile(name)
 	if err != nil {
 		return hcl.EmptyBody(), hcl.Diagnostics{failure("Cannot read a file", "%s: %s.", name, reason(err))}
 	}
@@ -109,13 +110,18 @@ func (t *Template) parse(name string) (hcl.Body, hcl.Diagnostics) {
 }
 
 func (t *Template) parseSource(src []byte, name string) (hcl.Body, hcl.Diagnostics) {
-	if d := tooDeep(src, name); d != nil {
+	isJSON := strings.HasSuffix(name, ".json")
+	look := limit.Source
+	if isJSON {
+		look = func(src []byte, name string) *hcl.Diagnostic { return limit.JSON(src, name, true) }
+	}
+	if d := look(src, name); d != nil {
 		t.parsed[name] = &hcl.File{Bytes: src, Body: hcl.EmptyBody()}
 		return hcl.EmptyBody(), hcl.Diagnostics{d}
 	}
 	var file *hcl.File
 	var diags hcl.Diagnostics
-	if strings.HasSuffix(name, ".json") {
+	if isJSON {
 		file, diags = hcljson.Parse(src, name)
 	} else {
 		file, diags = hclsyntax.ParseConfig(src, name, hcl.InitialPos)
@@ -125,32 +131,23 @@ func (t *Template) parseSource(src []byte, name string) (hcl.Body, hcl.Diagnosti
 		return hcl.EmptyBody(), diags
 	}
 	t.parsed[name] = file
-	return file.Body, diags
-}
-
-// maxDepth is how deep brackets may nest. The parsers recurse: without a limit
-// a hostile file could exhaust the stack, which Go does not let us survive.
-const maxDepth = 1000
-
-func tooDeep(src []byte, name string) *hcl.Diagnostic {
-	depth, line, start := 0, 1, 0
-	for i, c := range src {
-		switch c {
-		case '{', '[', '(':
-			if depth++; depth > maxDepth {
-				at := hcl.Pos{Line: line, Column: i - start + 1, Byte: i}
-				d := failure("Template nests too deep", "Brackets are nested more than %d deep here.", maxDepth)
-				d.Subject = &hcl.Range{Filename: name, Start: at, End: at}
-				return d
-			}
-		case '}', ']', ')':
-			depth = max(0, depth-1)
-		case '\n':
-			line, start = line+1, i+1
-		}
+	if native, ok := file.Body.(*hclsyntax.Body); ok {
+		return native, append(diags, limit.Instrument(native, t.budget)...)
 	}
-	return nil
+	return jsonTemplate{file.Body, t.budget}, diags
 }
+
+// readFile reads a file of the template, within the limits of its files.
+func (t *Template) readFile(name string) ([]byte, error) {
+	src, err := limit.ReadFile(t.files.Path(name), limit.File)
+	if t.size += len(src); err == nil && t.size > limit.Files {
+		err = fmt.Errorf("the files of a template may have %d bytes together; with it, they have more", limit.Files)
+	}
+	return src, err
+}
+
+// tooDeep says where a file in HCL goes beyond the limits of files.
+func tooDeep(src []byte, name string) *hcl.Diagnostic { return limit.Source(src, name) }
 
 func failure(summary, detail string, args ...any) *hcl.Diagnostic {
 	return &hcl.Diagnostic{Severity: hcl.DiagError, Summary: summary, Detail: fmt.Sprintf(detail, args...)}

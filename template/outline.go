@@ -5,12 +5,12 @@ import (
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/ext/dynblock"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/template/interpolate"
+	"github.com/bakehouse-farm/bakehouse/template/limit"
 	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
 
@@ -137,6 +137,7 @@ func (e *evaluation) outlines() ([]*outline, hcl.Diagnostics) {
 		return nil, hcl.Diagnostics{failure("Missing build block", "A build block with one or more sources is required for executing a build.")}
 	}
 	var all []*outline
+	builds := 0
 	for i, b := range e.t.builds {
 		read := e.outline
 		if b.legacy != nil {
@@ -146,6 +147,9 @@ func (e *evaluation) outlines() ([]*outline, hcl.Diagnostics) {
 		diags = append(diags, more...)
 		o.index = i
 		all = append(all, o)
+		if builds += len(o.uses); builds > limit.Builds {
+			return nil, append(diags, failureAt(b.at, "Template has too many builds", "A template may have %d builds: each source of a build block is one.", limit.Builds))
+		}
 	}
 	return all, diags
 }
@@ -153,7 +157,7 @@ func (e *evaluation) outlines() ([]*outline, hcl.Diagnostics) {
 func (e *evaluation) outline(b *build) (*outline, hcl.Diagnostics) {
 	o := &outline{}
 	ctx := e.root()
-	content, diags := dynblock.Expand(b.body, ctx).Content(buildSchema)
+	content, diags := e.expand(b.body, ctx).Content(buildSchema)
 	if a, ok := content.Attributes["name"]; ok {
 		more := e.into(a, ctx, cty.String, func(v cty.Value) { o.name = v.AsString() })
 		diags = append(diags, more...)

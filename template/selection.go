@@ -5,6 +5,8 @@ import (
 
 	"github.com/gobwas/glob"
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/bakehouse-farm/bakehouse/template/limit"
 )
 
 // A chosen is a build that the selection leaves.
@@ -74,6 +76,7 @@ func (e *evaluation) choose(outlines []*outline, sel Selection) ([]chosen, *matc
 			}
 		}
 	}
+	e.budget.Grant(limit.PerBuild * len(list))
 	if e.t.legacy {
 		return list, except, diags
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/datasources"
+	"github.com/bakehouse-farm/bakehouse/template/limit"
 	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
 
@@ -55,6 +56,10 @@ type Template struct {
 	description string
 	// faulty tells that Load has found errors.
 	faulty bool
+	// budget is what the expressions may cost that are evaluated while reading;
+	// size how much has been read.
+	budget *limit.Budget
+	size   int
 	// parsed are the files, by the names that diagnostics use.
 	parsed map[string]*hcl.File
 

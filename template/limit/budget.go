@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
 	"sync/atomic"
 
 	"github.com/hashicorp/hcl/v2"
@@ -27,6 +28,10 @@ func New(ctx context.Context) *Budget {
 	b.blocks.Store(Blocks)
 	return b
 }
+
+// Until makes the evaluation end when ctx does. It must be called before the
+// evaluation begins.
+func (b *Budget) Until(ctx context.Context) { b.ctx = ctx }
 
 // Grant adds work to the budget.
 func (b *Budget) Grant(work int) {
@@ -129,6 +134,45 @@ func Number(n *big.Float) error {
 			int(Bits*math.Log10(2)), int(math.Abs(float64(e))*math.Log10(2)))
 	}
 	return nil
+}
+
+// Convertible says whether the strings in v can be made the numbers that want
+// asks for, within the limits of numbers.
+func Convertible(v cty.Value, want cty.Type) error {
+	if !numbers(want) {
+		return nil
+	}
+	v, _ = v.UnmarkDeep()
+	return cty.Walk(v, func(_ cty.Path, e cty.Value) (bool, error) {
+		if !e.IsKnown() || e.IsNull() {
+			return false, nil
+		}
+		switch e.Type() {
+		case cty.String:
+			return false, Digits(e.AsString())
+		case cty.Number:
+			return false, Number(e.AsBigFloat())
+		}
+		return true, nil
+	})
+}
+
+func numbers(ty cty.Type) bool {
+	switch {
+	case ty == cty.Number || ty == cty.DynamicPseudoType:
+		return true
+	case ty.IsCollectionType():
+		return numbers(ty.ElementType())
+	case ty.IsTupleType():
+		return slices.ContainsFunc(ty.TupleElementTypes(), numbers)
+	case ty.IsObjectType():
+		for _, a := range ty.AttributeTypes() {
+			if numbers(a) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func capital(s string) string {

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -152,6 +153,9 @@ func digits(_ *Budget, v cty.Value) error {
 
 // Digits says whether s, taken for a number, is within the limits of one.
 func Digits(s string) error {
+	if i := strings.LastIndexAny(s, "eE"); i > 0 && i < len(s)-1 && i >= len(s)-32 && s[i-1] >= '.' && s[i-1] <= '9' && exponent([]byte(s[i+1:])) {
+		return errors.New("a number may have about 3,000 digits; written down, this one has more")
+	}
 	if len(s) <= Bits || strings.Trim(s, "0123456789.eE+-_ \n\t") != "" {
 		return nil
 	}

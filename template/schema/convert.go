@@ -10,13 +10,18 @@ import (
 	"github.com/agext/levenshtein"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/bakehouse-farm/bakehouse/template/limit"
 )
 
 func (f Field) convert(v cty.Value, weak bool) (cty.Value, error) {
 	if weak {
 		v = loosen(v, f.Type)
 	}
-	v, err := convert.Convert(v, f.Type)
+	err := limit.Convertible(v, f.Type)
+	if err == nil {
+		v, err = convert.Convert(v, f.Type)
+	}
 	if err != nil {
 		var pe cty.PathError
 		if errors.As(err, &pe) && len(pe.Path) > 0 {
