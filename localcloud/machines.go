@@ -247,7 +247,7 @@ func (l *Cloud) failed(i *state.Instance, err error) error {
 // and notices one that has ended by itself.
 func (l *Cloud) run(ctx context.Context, i *state.Instance) (time.Duration, error) {
 	if i.Reboot {
-		err := l.host.Stop(ctx, i.ID)
+		err := l.stop(ctx, i)
 		if err == nil {
 			err = l.host.Start(ctx, spec(i))
 		}
@@ -261,7 +261,7 @@ func (l *Cloud) run(ctx context.Context, i *state.Instance) (time.Duration, erro
 		return 0, l.update(func(t *state.Tx) {
 			now := state.Get[state.Instance](t, i.Region, i.ID)
 			if now != nil && now.State == state.Running && len(captures(t, now)) == 0 {
-				now.Reboot = false
+				now.Reboot, now.Abrupt = false, false
 				state.Put(t, now)
 			}
 		})
@@ -293,7 +293,7 @@ func (l *Cloud) run(ctx context.Context, i *state.Instance) (time.Duration, erro
 }
 
 func (l *Cloud) halt(ctx context.Context, i *state.Instance) (time.Duration, error) {
-	if err := l.host.Stop(ctx, i.ID); err != nil {
+	if err := l.stop(ctx, i); err != nil {
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
@@ -303,12 +303,19 @@ func (l *Cloud) halt(ctx context.Context, i *state.Instance) (time.Duration, err
 	if wait := left(i.Since, l.delays.stop()); wait > 0 {
 		return wait, nil
 	}
-	return 0, l.move(i, state.Stopped, nil)
+	return 0, l.move(i, state.Stopped, func(_ *state.Tx, i *state.Instance) { i.Abrupt = false })
 }
 
 // end removes an instance. Volumes that are to outlive it keep what it wrote.
 func (l *Cloud) end(ctx context.Context, i *state.Instance) (time.Duration, error) {
-	kept, err := l.keepRoot(ctx, i)
+	var err error
+	if i.Abrupt {
+		err = l.stop(ctx, i)
+	}
+	var kept []string
+	if err == nil {
+		kept, err = l.keepRoot(ctx, i)
+	}
 	if err == nil {
 		err = l.host.Remove(ctx, i.ID)
 	}

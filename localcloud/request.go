@@ -19,6 +19,10 @@ import (
 // TagBuild is the tag by which requests and resources belong to a build.
 const TagBuild = "bakehouse:build"
 
+// Faults returns the rules by which the cloud misbehaves. They are kept with
+// its state, and changed while it runs.
+func (l *Cloud) Faults() *faults.Set { return l.faults }
+
 // A request is one request of any API on its way: what goes on record of it,
 // and the faults that hit it.
 type request struct {

@@ -1,6 +1,6 @@
 // Package control is how the localcloud command talks to a running localcloud
 // about what EC2 has no words for: importing and exporting file systems, a shell
-// in an instance. It goes over a Unix socket in the state folder, which only the
+// in an instance, faults on purpose, and the record of what was asked for. It goes over a Unix socket in the state folder, which only the
 // owner of the folder can reach.
 package control
 
@@ -82,6 +82,7 @@ func Handler(c *localcloud.Cloud, log *slog.Logger) http.Handler {
 	mux.HandleFunc("POST /reset", answer(func(_ http.ResponseWriter, r *http.Request) error {
 		return c.Reset(r.Context())
 	}))
+	laboratory(mux, c, answer)
 	mux.HandleFunc("GET /export", func(w http.ResponseWriter, r *http.Request) { export(w, r, c, log) })
 	mux.HandleFunc("POST /shell", func(w http.ResponseWriter, r *http.Request) { shell(w, r, c, log) })
 	return mux

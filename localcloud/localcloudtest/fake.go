@@ -34,6 +34,7 @@ type fakeInstance struct {
 	spec   sandbox.Spec
 	files  map[string]string
 	status sandbox.Status
+	killed int
 }
 
 // NewFake returns a Fake without instances, whose host layer has one file,
@@ -96,6 +97,27 @@ func (f *Fake) Stop(_ context.Context, id string) error {
 		i.status.State, i.status.Reason = sandbox.Stopped, sandbox.ByRequest
 	}
 	return nil
+}
+
+// Kill ends an instance as a power failure does.
+func (f *Fake) Kill(_ context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i := f.instances[id]; i != nil && i.status.State == sandbox.Running {
+		i.status.State, i.status.Reason = sandbox.Stopped, sandbox.Killed
+		i.killed++
+	}
+	return nil
+}
+
+// Killed returns how often an instance was killed.
+func (f *Fake) Killed(id string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i := f.instances[id]; i != nil {
+		return i.killed
+	}
+	return 0
 }
 
 // PowerOff ends an instance from inside.

@@ -225,3 +225,85 @@ func TestCut(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A disk of limited size fills up: by what is written, or by a fault. It can be
+// frozen like any other.
+func TestDisk(t *testing.T) {
+	dir := t.TempDir()
+	h, err := sandbox.New(t.Context(), sandbox.Config{Dir: dir, Init: initPath, Disk: 32 << 20})
+	if os.Geteuid() != 0 {
+		t.Skip("instances need root")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	l := newSpec(t, h, "i-disk")
+	boot(t, h, l)
+	if out, err := l.trySh(t, "root", "head -c 40000000 /dev/zero >/srv/big"); err == nil || !strings.Contains(out, "No space left") {
+		t.Errorf("wrote more than there is: %s", out)
+	}
+	l.sh(t, "root", "rm /srv/big /etc/debian_version; echo kept >/srv/file; ln /srv/file /srv/link; chown 1234 /srv/file; mkdir /srv/d; chmod 1777 /srv/d; rm -r /etc/skel; mkdir /etc/skel; mkfifo /srv/p; ln -s x /srv/s")
+	for range 2 {
+		if err := h.Fill("i-disk"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := l.trySh(t, "root", "head -c 10000 /dev/zero >/srv/more"); err == nil || !strings.Contains(out, "No space left") {
+		t.Errorf("wrote to a full disk: %s", out)
+	}
+	// It boots with a full disk, and has it still.
+	if err := h.Kill(t.Context(), "i-disk"); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Start(t.Context(), l.spec); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := l.trySh(t, "root", "head -c 10000 /dev/zero >/srv/more"); err == nil {
+		t.Errorf("wrote to a full disk after a restart: %s", out)
+	}
+	if err := h.Free("i-disk"); err != nil {
+		t.Fatal(err)
+	}
+	l.sh(t, "root", "head -c 10000 /dev/zero >/srv/more")
+
+	if err := h.Stop(t.Context(), "i-disk"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := h.Freeze(t.Context(), "i-disk", "layer-disk"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.Start(t.Context(), l.spec); err != nil {
+		t.Fatal(err)
+	}
+	l.sh(t, "root", "echo later >/srv/later")
+	if err := h.Freeze(t.Context(), "i-other", "layer-disk"); err == nil {
+		t.Error("froze what is not there")
+	}
+	second := newSpec(t, h, "i-disk2", "layer-disk", h.HostLayer())
+	boot(t, h, second)
+	const look = "cat /srv/link; stat -c '%u %h' /srv/file; stat -c %a /srv/d; stat -c %F /srv/p; readlink /srv/s; ls -A /etc/skel; test -e /etc/debian_version || echo gone; test -e /srv/later && echo later; wc -c </srv/more"
+	if got, want := second.sh(t, "root", look), "kept\n1234 2\n1777\nfifo\nx\ngone\n10000"; got != want {
+		t.Errorf("in the second: %q, want %q", got, want)
+	}
+	if got, want := l.sh(t, "root", look), "kept\n1234 2\n1777\nfifo\nx\ngone\nlater\n10000"; got != want {
+		t.Errorf("in the first: %q, want %q", got, want)
+	}
+	for _, id := range []string{"i-disk", "i-disk2"} {
+		if err := h.Remove(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(b), dir) {
+		t.Errorf("mounted still: %v", err)
+	}
+	// One without a disk of its own is not filled: this machine's would be.
+	other := openHost(t, t.TempDir())
+	shared := newSpec(t, other, "i-shared")
+	boot(t, other, shared)
+	if err := other.Fill("i-shared"); bakehouse.KindOf(err) != bakehouse.Invalid || !strings.Contains(err.Error(), "-disk") {
+		t.Errorf("filled the disk of this machine: %v", err)
+	}
+}

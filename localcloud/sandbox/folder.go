@@ -20,6 +20,7 @@ import (
 //	spec.json      what it is; its Layers are what it stands on now
 //	upper/         what it has written
 //	work/          overlayfs's own, new for each boot
+//	disk/          both of these, on a filesystem of limited size, if it has one
 //	run.json       what the shim needs to know, written before each start
 //	state.json     what the shim last said
 //	hostkeys.json  its SSH host keys, made once

@@ -26,6 +26,10 @@ type Config struct {
 	// Empty means os.Executable. Only a statically linked executable
 	// (CGO_ENABLED=0) can serve images that lack the host's libraries.
 	Init string
+	// Disk is how many bytes each new instance can write before its disk is
+	// full; at least 1 MiB. Zero: as much as the filesystem of Dir takes. See
+	// Spec.Disk.
+	Disk int64
 	// Log hears what is out of the ordinary. nil means slog.Default.
 	Log *slog.Logger
 }
@@ -36,6 +40,7 @@ type Config struct {
 type Host struct {
 	dir    string
 	init   string
+	disk   int64
 	log    *slog.Logger
 	layers *layer.Store
 	lock   *os.File
@@ -68,6 +73,9 @@ func New(ctx context.Context, c Config) (*Host, error) {
 	if c.Dir == "" {
 		return nil, bakehouse.Errorf(bakehouse.Invalid, "sandbox: no state folder given")
 	}
+	if c.Disk != 0 && c.Disk < smallestDisk {
+		return nil, bakehouse.Errorf(bakehouse.Invalid, "sandbox: a disk has at least %d bytes, not %d", smallestDisk, c.Disk)
+	}
 	for _, d := range []string{dir, filepath.Join(dir, "instances"), filepath.Join(dir, "bin")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, bakehouse.Errorf(bakehouse.Invalid, "sandbox: state folder: %w", err)
@@ -85,7 +93,7 @@ func New(ctx context.Context, c Config) (*Host, error) {
 		return nil, fmt.Errorf("sandbox: state folder: %w", err)
 	}
 	h := &Host{
-		dir: dir, log: c.Log, lock: lock,
+		dir: dir, log: c.Log, lock: lock, disk: c.Disk,
 		done:   make(chan struct{}),
 		events: make(chan Event, 64),
 		locks:  map[string]*sync.Mutex{},

@@ -263,7 +263,7 @@ func (s *shimProcess) mountRoot() (root string, unmount func(), err error) {
 		return "", nil, err
 	}
 	// overlayfs wants its own folder new after each time without fsync.
-	work := s.in.path("work")
+	work := s.in.work()
 	if err := os.RemoveAll(work); err != nil {
 		return "", nil, err
 	}
@@ -273,7 +273,7 @@ func (s *shimProcess) mountRoot() (root string, unmount func(), err error) {
 	}
 	return root, unmount, layer.Mount(layer.Stack{
 		Lower: append([]string{tools}, s.settings.Lower...),
-		Host:  s.settings.Host, Dir: s.in.dir, Upper: s.in.path("upper"), Work: work,
+		Host:  s.settings.Host, Dir: s.in.dir, Upper: s.in.upper(), Work: work,
 	}, root, scratch)
 }
 

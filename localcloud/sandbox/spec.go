@@ -31,6 +31,10 @@ type Spec struct {
 	// Zero: no limit of memory, 4096 processes.
 	MemoryMax int64 `json:"memory_max,omitempty"`
 	PidsMax   int64 `json:"pids_max,omitempty"`
+	// Disk is how many bytes the instance can write before its disk is full. It
+	// counts at the first Start only. Zero: what the Host's Config says. With a
+	// size, what it writes is kept in memory, until Freeze makes a layer of it.
+	Disk int64 `json:"disk,omitempty"`
 }
 
 func (s Spec) check() error {

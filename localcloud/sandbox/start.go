@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"debug/elf"
 	"errors"
@@ -48,7 +49,9 @@ func (h *Host) Start(ctx context.Context, spec Spec) error {
 
 func (h *Host) start(ctx context.Context, in instanceDir, spec Spec) error {
 	if old, err := in.spec(); err == nil {
-		spec.Layers = old.Layers // Freeze may have added some
+		spec.Layers, spec.Disk = old.Layers, old.Disk // Freeze may have added layers
+	} else {
+		spec.Disk = cmp.Or(spec.Disk, h.disk)
 	}
 	lower, host, err := h.layers.Lower(spec.Layers)
 	if err != nil {
@@ -62,6 +65,11 @@ func (h *Host) start(ctx context.Context, in instanceDir, spec Spec) error {
 	}
 	if err := in.giveBack(h.dir); err != nil {
 		return err
+	}
+	if spec.Disk > 0 {
+		if err := in.attach(spec.Disk); err != nil {
+			return err
+		}
 	}
 	if err := h.makeUpper(in, lower, host); err != nil {
 		return err
@@ -103,7 +111,7 @@ func (h *Host) addressFree(in instanceDir, spec Spec) error {
 
 // makeUpper makes the writable layer, with the mode that its root shows.
 func (h *Host) makeUpper(in instanceDir, lower []string, host bool) error {
-	upper := in.path("upper")
+	upper := in.upper()
 	if _, err := os.Stat(upper); err == nil {
 		return nil
 	}

@@ -78,7 +78,7 @@ func (i instanceDir) giveBackIfThere(dir string) error {
 	if err := i.giveBack(dir); err != nil {
 		return err
 	}
-	return os.RemoveAll(i.path("work"))
+	return os.RemoveAll(i.work())
 }
 
 // trashPrefix begins the names of instances that are being deleted.
@@ -94,6 +94,9 @@ func (h *Host) Remove(ctx context.Context, id string) error {
 	in := h.instance(id)
 	h.setWanted(id, true)
 	if err := h.stopLocked(ctx, in); err != nil {
+		return fmt.Errorf("remove instance %s: %w", id, err)
+	}
+	if err := in.detach(); err != nil {
 		return fmt.Errorf("remove instance %s: %w", id, err)
 	}
 	// Gone at once, deleted in a while: cut off in between, New goes on.
@@ -127,9 +130,10 @@ func (h *Host) finishRemovals() error {
 
 // Freeze makes what a stopped instance has written the read-only layer of that
 // id. The instance goes on with a new, empty writable layer on top of it. The
-// files are not copied, but brought to the disk, so that the layer is there
-// after a power failure. When the layer was frozen from this instance before,
-// nothing happens. A running instance is an error of kind Conflict.
+// files are not copied, unless its disk is of limited size, but brought to the
+// disk of this machine, so that the layer is there after a power failure. When
+// the layer was frozen from this instance before, nothing happens. A running
+// instance is an error of kind Conflict.
 func (h *Host) Freeze(ctx context.Context, id, layer string) error {
 	if err := checkID("instance", id); err != nil {
 		return err
@@ -150,14 +154,18 @@ func (h *Host) Freeze(ctx context.Context, id, layer string) error {
 	} else if pid != 0 {
 		return bakehouse.Errorf(bakehouse.Conflict, "freeze instance %s: it runs; stop it first", id)
 	}
-	if err := h.freeze(in, layer); err != nil {
+	if err := h.freeze(ctx, in, layer); err != nil {
 		return fmt.Errorf("freeze instance %s: %w", id, err)
 	}
 	return nil
 }
 
-func (h *Host) freeze(in instanceDir, layer string) error {
-	if err := h.layers.Adopt(layer, in.id, in.path("upper")); err != nil {
+func (h *Host) freeze(ctx context.Context, in instanceDir, layer string) error {
+	if in.limited() {
+		if err := h.freezeDisk(ctx, in, layer); err != nil {
+			return err
+		}
+	} else if err := h.layers.Adopt(layer, in.id, in.upper()); err != nil {
 		return err
 	}
 	spec, err := in.spec()
@@ -168,6 +176,9 @@ func (h *Host) freeze(in instanceDir, layer string) error {
 		if l == layer {
 			return nil // a crash came later than this
 		}
+	}
+	if err := in.clear(); err != nil {
+		return err
 	}
 	spec.Layers = append([]string{layer}, spec.Layers...)
 	if err := writeJSON(in.path("spec.json"), spec); err != nil {
