@@ -29,7 +29,8 @@ type loaded struct {
 // plan is a plan as the steps need it.
 type plan struct {
 	*template.Plan
-	secrets *secret.Masker
+	secrets []string
+	masker  *secret.Masker
 }
 
 // Plan evaluates the template, once for all that follows.
@@ -142,21 +143,22 @@ func (a *Activities) plan(ctx context.Context, digest string) (*plan, error) {
 		if err := json.Unmarshal(raw, p); err != nil {
 			return nil, bakehouse.Errorf(bakehouse.Invalid, "read plan: %w", err)
 		}
-		return &plan{Plan: p, secrets: secret.NewMasker(p.Secrets())}, nil
+		secrets := p.Secrets()
+		return &plan{Plan: p, secrets: secrets, masker: secret.NewMasker(secrets)}, nil
 	})
 }
 
-// masker returns what keeps the secrets of a plan out of its log. While the
-// plan is being made there is none: what that says holds no values.
-func (a *Activities) masker(ctx context.Context, digest string) (*secret.Masker, error) {
+// veil returns what keeps the secrets of a plan out of the log of a step. While
+// the plan is being made there is none: what that says holds no values.
+func (a *Activities) veil(ctx context.Context, digest string) (*veil, error) {
 	if digest == "" {
-		return nil, nil
+		return new(veil), nil
 	}
 	p, err := a.plan(ctx, digest)
 	if err != nil {
 		return nil, err
 	}
-	return p.secrets, nil
+	return &veil{secrets: p.secrets, masker: p.masker}, nil
 }
 
 // build returns the build of a step with its settings, and its builder.

@@ -79,7 +79,10 @@ func (a *Activities) provision(ctx context.Context, p Provisioning, scheduled ti
 		return nil, err
 	}
 	defer machine.Close()
-	settings, diags := l.template.Provisioner(plan.Scope, plan.Builds[p.Step.Plan.Index], p.Provisioner, facts(b, p.Resolved, p.Login, target))
+	var secrets []string
+	settings, diags := l.template.Asking(ctx, func(s string) { secrets = append(secrets, s) }).
+		Provisioner(plan.Scope, plan.Builds[p.Step.Plan.Index], p.Provisioner, facts(b, p.Resolved, p.Login, target))
+	hide(ctx, secrets)
 	if diags.HasErrors() {
 		return nil, failedPlan(diags, l.template)
 	}
@@ -225,7 +228,10 @@ func (a *Activities) postProcess(ctx context.Context, p PostProcessing) (out pos
 	if err != nil {
 		return out, err
 	}
-	settings, diags := l.template.PostProcessor(plan.Scope, plan.Builds[p.Step.Plan.Index], p.PostProcessor, facts(b, p.Resolved, p.Login, target))
+	var secrets []string
+	settings, diags := l.template.Asking(ctx, func(s string) { secrets = append(secrets, s) }).
+		PostProcessor(plan.Scope, plan.Builds[p.Step.Plan.Index], p.PostProcessor, facts(b, p.Resolved, p.Login, target))
+	hide(ctx, secrets)
 	if diags.HasErrors() {
 		return out, failedPlan(diags, l.template)
 	}

@@ -9,7 +9,6 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/bakehouse-farm/bakehouse"
-	"github.com/bakehouse-farm/bakehouse/agent/secret"
 	"github.com/bakehouse-farm/bakehouse/timeline"
 )
 
@@ -27,21 +26,21 @@ const Detached = "detached"
 // is the activity's verdict and must be returned as it is: wrapping it would
 // undo it.
 func (a *Activities) begin(ctx context.Context, s Step) (context.Context, func(error) error, error) {
-	masker, err := a.masker(ctx, s.Plan.Digest)
+	veil, err := a.veil(ctx, s.Plan.Digest)
 	if err != nil {
 		return nil, nil, verdict(ctx, err)
 	}
-	log, err := a.Logs.Step(ctx, s.Build.ID, s.Key, masker.Mask)
+	log, err := a.Logs.Step(ctx, s.Build.ID, s.Key, veil.Mask)
 	if err != nil {
 		return nil, nil, verdict(ctx, err)
 	}
-	log.HoldBack(masker.Pending)
+	log.HoldBack(veil.Pending)
 	step, let := context.WithCancelCause(context.WithoutCancel(ctx))
 	step = timeline.WithStep(step, s.Plan.Trace.Run, s.Plan.Trace.Parent, s.Build.ID, s.Key)
 	done := make(chan struct{})
 	go beat(ctx, let, done)
-	return bakehouse.WithLog(step, log), func(err error) error {
-		err = conceal(err, masker)
+	return withVeil(bakehouse.WithLog(step, log), veil), func(err error) error {
+		err = conceal(err, veil)
 		if err != nil && step.Err() == nil && !bakehouse.KindOf(err).Final() {
 			log.Error(err.Error() + " (trying again)")
 		}
@@ -87,11 +86,11 @@ func beat(ctx context.Context, let context.CancelCauseFunc, done <-chan struct{}
 
 // conceal masks the secrets in the text of a failure: it is shown to the user
 // and kept in history.
-func conceal(err error, masker *secret.Masker) error {
+func conceal(err error, veil *veil) error {
 	if err == nil {
 		return nil
 	}
-	text := masker.Mask(err.Error())
+	text := veil.Mask(err.Error())
 	if text == err.Error() {
 		return err
 	}
