@@ -33,6 +33,9 @@ const (
 	// Gone: the machine itself is gone (a spot interruption, a failing host, no
 	// capacity after all). The same work could be done again on another one.
 	Gone Kind = "machine-gone"
+	// Breakpoint: a provisioner asks for the build to be parked here. Nothing
+	// went wrong.
+	Breakpoint Kind = "breakpoint"
 	// Failed: the platform says that the thing we wait for has failed for good.
 	Failed Kind = "failed"
 )

@@ -154,6 +154,7 @@ func register(ctx context.Context, farm client.Client, namespace string) error {
 	missing := map[string]enums.IndexedValueType{}
 	for _, key := range []temporal.SearchAttributeKeyKeyword{
 		workflows.AttributeTemplate, workflows.AttributePool, workflows.AttributeSource, workflows.AttributeSubmission,
+		workflows.AttributeState,
 	} {
 		if _, ok := known.CustomAttributes[key.GetName()]; !ok {
 			missing[key.GetName()] = enums.INDEXED_VALUE_TYPE_KEYWORD
@@ -165,7 +166,7 @@ func register(ctx context.Context, farm client.Client, namespace string) error {
 	_, err = farm.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{Namespace: namespace, SearchAttributes: missing})
 	var exists *serviceerror.AlreadyExists
 	if err != nil && !errors.As(err, &exists) {
-		return fmt.Errorf("add search attributes to namespace %q (ask the farm's operator to register them as Keyword: BakehouseTemplate, BakehousePool, BakehouseSource, BakehouseSubmission): %w", namespace, err)
+		return fmt.Errorf("add search attributes to namespace %q (ask the farm's operator to register them as Keyword: BakehouseTemplate, BakehousePool, BakehouseSource, BakehouseSubmission, BakehouseState): %w", namespace, err)
 	}
 	return nil
 }

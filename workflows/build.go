@@ -4,9 +4,7 @@
 package workflows
 
 import (
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -15,7 +13,6 @@ import (
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/activities"
 	"github.com/bakehouse-farm/bakehouse/builders"
-	"github.com/bakehouse-farm/bakehouse/template"
 )
 
 // A BuildRequest is the input of workflow Build.
@@ -23,8 +20,10 @@ type BuildRequest struct {
 	Build   bakehouse.Build         `json:"build"`
 	Plan    activities.PlanRef      `json:"plan"`
 	Outline activities.PlannedBuild `json:"outline"`
-	// OnError is "abort" to leave everything as it is when a step fails.
-	OnError string `json:"on_error,omitempty"`
+	bakehouse.Policy
+	// Kept is what an earlier run of the build had done when it failed; this one
+	// begins parked. Nil for a build that begins.
+	Kept *Progress `json:"kept,omitempty"`
 }
 
 // Build makes one source into one image.
@@ -32,310 +31,197 @@ type BuildRequest struct {
 // Its result is a bakehouse.Result; when it fails, that is the detail of the
 // error, so that nothing that was made is ever unknown.
 func Build(ctx workflow.Context, r BuildRequest) (bakehouse.Result, error) {
-	b := &build{BuildRequest: r, started: workflow.Now(ctx)}
+	b := &build{BuildRequest: r, Progress: Progress{Started: workflow.Now(ctx)}}
+	if r.Kept != nil {
+		b.Progress = *r.Kept
+		b.OnError, b.Lease = "ask", r.Keep
+	}
+	if err := b.listen(ctx); err != nil {
+		return bakehouse.Result{}, err
+	}
+	ctx, done := b.limit(ctx)
 	err := b.bake(ctx)
 	if err == nil {
 		err = b.postProcess(ctx)
 	}
+	done()
 	return b.result(ctx, err)
 }
 
 // A build is what is known of it so far. All of it follows from history.
 type build struct {
 	BuildRequest
-	started time.Time
-	steps   int
+	Progress
 
-	resolved builders.Resolved
-	login    activities.Login
-	made     []builders.Image // asked for, finished or not
-	finished []builders.Image // the results: kept whatever else fails
+	leaving  bool // no visitor is let in any more
+	overdue  bool // the build's own time limit has passed
+	machines int  // that were lost
+	parking
+	checkpointing
+	visits
 
-	artifacts []bakehouse.Artifact
-	outputs   []bakehouse.Output
 	leftovers string
+	keptUntil time.Time
 }
 
-// bake goes from nothing to finished images, and gives back what it took.
+// Progress is what a build has done: all that another run of it must know to
+// go on where this one failed.
+type Progress struct {
+	Started time.Time `json:"started"`
+	// Stage is the stage, by its place in stages, that comes next; Provisioner
+	// the provisioner within its stage.
+	Stage       int `json:"stage"`
+	Provisioner int `json:"provisioner"`
+	// Steps counts the steps, which are named by it.
+	Steps int `json:"steps"`
+	// Attempt is that of bakehouse.Build.
+	Attempt int `json:"attempt,omitempty"`
+
+	Resolved builders.Resolved `json:"resolved"`
+	Login    activities.Login  `json:"login"`
+	// Image is the captured one, once it is available; Finished are the results:
+	// they are kept whatever else fails.
+	Image    *builders.Image  `json:"image,omitempty"`
+	Finished []builders.Image `json:"finished,omitempty"`
+	// Sequences tells of each sequence of post-processors how far it has come.
+	Sequences []Sequence           `json:"sequences,omitempty"`
+	Artifacts []bakehouse.Artifact `json:"artifacts,omitempty"`
+	Outputs   []bakehouse.Output   `json:"outputs,omitempty"`
+	// Error is what failed.
+	Error string         `json:"error,omitempty"`
+	Kind  bakehouse.Kind `json:"kind,omitempty"`
+}
+
+// A stage is a part of the story of a build.
+type stage struct {
+	name string
+	when func(*build) bool
+	do   func(*build, workflow.Context) error
+}
+
+// The stages, by their place in the story.
+const (
+	resolving = iota
+	launching
+	connecting
+	provisioning
+	tidying
+	stopping
+	capturing
+	describing
+	baked // past the last stage: what is left are the post-processors
+)
+
+// stages are the story of a build: from nothing to finished images.
+func stages() []stage {
+	return []stage{
+		resolving:    {"resolve", always, (*build).resolve},
+		launching:    {"launch", (*build).launches, (*build).launch},
+		connecting:   {"connect", (*build).connects, (*build).connect},
+		provisioning: {"provision", always, (*build).provision},
+		tidying:      {"tidy", (*build).connects, (*build).tidy},
+		stopping:     {"stop", (*build).stops, (*build).stop},
+		capturing:    {"capture", (*build).captures, (*build).capture},
+		describing:   {"describe", always, (*build).describe},
+	}
+}
+
+func always(*build) bool        { return true }
+func (b *build) launches() bool { return b.Outline.Launches }
+func (b *build) connects() bool { return b.Outline.Connects }
+func (b *build) stops() bool    { return b.Outline.Launches && !b.Resolved.SkipStop }
+func (b *build) captures() bool { return b.Outline.Captures }
+
+// bake goes through the stages, and gives back what that took.
 func (b *build) bake(ctx workflow.Context) (err error) {
 	// Promised before anything is made: a launch that is cut off may have left
 	// something behind, too.
-	defer func() { b.release(ctx, err) }()
-
-	if err = b.resolve(ctx); err != nil {
-		return err
+	if b.Stage < baked {
+		defer func() { b.giveBack(ctx, err) }()
 	}
-	if b.Outline.Launches {
-		if err = b.launch(ctx); err != nil {
+	if b.Kept != nil {
+		if err := b.reconsider(ctx, temporal.NewApplicationError(b.Error, string(b.Kind))); err != nil {
 			return err
 		}
 	}
-	if b.Outline.Connects {
-		if err = b.connect(ctx); err != nil {
+	story := stages()
+	for b.Stage < baked {
+		s := story[b.Stage]
+		if !s.when(b) {
+			b.Stage++
+			continue
+		}
+		if err := b.gate(ctx, s.name); err != nil {
 			return err
 		}
-	}
-	if err = b.provision(ctx); err != nil {
-		return err
-	}
-	if b.Outline.Connects {
-		if err = b.tidy(ctx); err != nil {
-			return err
+		if err := s.do(b, ctx); err != nil {
+			if err = b.reconsider(ctx, err); err != nil {
+				return err
+			}
+			continue // with the stage that reconsider chose
 		}
-	}
-	if b.Outline.Launches && !b.resolved.SkipStop {
-		if err = b.stop(ctx); err != nil {
-			return err
-		}
-	}
-	if b.Outline.Captures {
-		if err = b.capture(ctx); err != nil {
-			return err
-		}
-	}
-	return b.describe(ctx)
-}
-
-// resolve fixes every choice: source image, network, names.
-func (b *build) resolve(ctx workflow.Context) error {
-	ctx, step := b.step(asks(ctx), "resolve")
-	return workflow.ExecuteActivity(ctx, do.Resolve, step).Get(ctx, &b.resolved)
-}
-
-// launch starts the machine, with a key and a way in of its own.
-func (b *build) launch(ctx workflow.Context) error {
-	if b.resolved.KeyPair != "" {
-		local := workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{StartToCloseTimeout: time.Minute})
-		if err := workflow.ExecuteLocalActivity(local, do.MakeKey, b.resolved.KeyType).Get(local, &b.login.Key); err != nil {
-			return err
-		}
-	}
-	var groups []string
-	keyCtx, keyStep := b.step(asks(ctx), "keypair")
-	groupCtx, groupStep := b.step(asks(ctx), "securitygroup")
-	key := workflow.ExecuteActivity(keyCtx, do.KeyPair, keyStep, b.resolved, b.login.Key.Public)
-	group := workflow.ExecuteActivity(groupCtx, do.SecurityGroup, groupStep, b.resolved)
-	// Both are waited for, also when the first fails: what they make must be
-	// there before release looks for it.
-	keyErr, groupErr := key.Get(keyCtx, nil), group.Get(groupCtx, &groups)
-	if err := first(keyErr, groupErr); err != nil {
-		return err
-	}
-	ask, step := b.step(waits(ctx), "launch")
-	if err := workflow.ExecuteActivity(ask, do.Launch, step, b.resolved, groups).Get(ask, &b.login.Machine); err != nil {
-		return err
-	}
-	wait, step := b.step(waits(ctx), "await-machine")
-	return workflow.ExecuteActivity(wait, do.AwaitMachine, step, b.login.Machine).Get(wait, &b.login.Machine)
-}
-
-// connect waits until one can log in, and pins the machine's host key.
-func (b *build) connect(ctx workflow.Context) error {
-	wait, step := b.step(waits(ctx), "connect")
-	err := workflow.ExecuteActivity(wait, do.Connect, step, b.login).Get(wait, &b.login.HostKey)
-	if err != nil || b.Outline.PauseBeforeConnecting == 0 {
-		return err
-	}
-	pause := b.Outline.PauseBeforeConnecting
-	b.say(ctx, "pause", fmt.Sprintf("Pausing %s before connecting...", pause))
-	return workflow.Sleep(ctx, pause)
-}
-
-// provision changes the machine, one provisioner after the other.
-func (b *build) provision(ctx workflow.Context) error {
-	for i, p := range b.Outline.Provisioners {
-		err := b.apply(ctx, fmt.Sprintf("provision-%d-%s", i+1, p.Type), p)
-		if err != nil && p.ContinueOnError && !temporal.IsCanceledError(err) {
-			b.say(ctx, "continue", fmt.Sprintf("Provisioner failed with %q, continuing as continue_on_error is set", cause(err)))
-			err = nil
-		}
-		if err != nil {
-			b.onProvisionError(ctx, err)
-			return err
-		}
+		b.Stage++
 	}
 	return nil
 }
 
-// apply runs one provisioner, as often as the template allows.
-func (b *build) apply(ctx workflow.Context, name string, p template.PlannedProvisioner) error {
-	if p.PauseBefore != 0 {
-		b.say(ctx, "pause", fmt.Sprintf("Pausing %s before the next provisioner...", time.Duration(p.PauseBefore)))
-		if err := workflow.Sleep(ctx, time.Duration(p.PauseBefore)); err != nil {
-			return err
-		}
-	}
-	var failed error
-	for try := 0; ; try++ {
-		as := name
-		if try > 0 {
-			as = fmt.Sprintf("%s.try%d", name, try+1)
-		}
-		work, step := b.step(works(ctx), as)
-		var outputs []bakehouse.Output
-		err := workflow.ExecuteActivity(work, do.Provision, activities.Provisioning{
-			Step: step, Resolved: b.resolved, Login: b.login, Provisioner: p,
-		}).Get(work, &outputs)
-		if err == nil {
-			b.outputs = append(b.outputs, outputs...)
-			return nil
-		}
-		if failed == nil {
-			failed = err // Packer reports the first failure
-		}
-		if temporal.IsCanceledError(err) || ctx.Err() != nil {
-			return err
-		}
-		left := p.MaxRetries - try
-		if left <= 0 {
-			if p.MaxRetries > 0 {
-				b.say(ctx, "retry", "retry limit reached.")
-			}
-			return failed
-		}
-		b.say(ctx, "retry", fmt.Sprintf("Provisioner failed with %q, retrying with %d trie(s) left", cause(err), left))
-	}
-}
-
-// onProvisionError runs the error-cleanup-provisioner, which the template asks
-// for so that it can save what the machine knows. It hides nothing.
-func (b *build) onProvisionError(ctx workflow.Context, failed error) {
-	if b.Outline.ErrorCleanup == nil {
+// giveBack releases what the build holds, or keeps it for another try of what
+// failed.
+func (b *build) giveBack(ctx workflow.Context, err error) {
+	b.endVisits(ctx, b.Outline.Launches && b.OnError != "abort" && b.OnError != "run-cleanup-provisioner")
+	b.endCheckpoints()
+	if err == nil {
+		b.release(ctx, nil)
 		return
 	}
-	ctx, cancel := workflow.NewDisconnectedContext(ctx)
-	defer cancel()
-	b.say(ctx, "error-cleanup", "Running error-cleanup-provisioner...")
-	p := *b.Outline.ErrorCleanup
-	if err := b.apply(ctx, "error-cleanup-"+p.Type, p); err != nil {
-		workflow.GetLogger(ctx).Error("error-cleanup-provisioner failed", "build", b.Build.ID, "error", err, "after", failed)
+	if b.Stage == provisioning {
+		b.errorCleanup(ctx, err)
 	}
-}
-
-// tidy takes from the machine what must not become part of the image.
-func (b *build) tidy(ctx workflow.Context) error {
-	ctx, step := b.step(asks(ctx), "tidy")
-	return workflow.ExecuteActivity(ctx, do.Tidy, step, b.login, b.Outline.ClearKeys).Get(ctx, nil)
-}
-
-func (b *build) stop(ctx workflow.Context) error {
-	ctx, step := b.step(waits(ctx), "stop")
-	return workflow.ExecuteActivity(ctx, do.Stop, step, b.resolved, b.login.Machine).Get(ctx, nil)
-}
-
-// capture makes the image, copies it to all regions at once, and finishes each
-// as soon as it is there.
-func (b *build) capture(ctx workflow.Context) error {
-	var got activities.Captured
-	ask, step := b.step(waits(ctx), "capture")
-	if err := workflow.ExecuteActivity(ask, do.Capture, step, b.resolved, b.login.Machine).Get(ask, &got); err != nil || !got.Wanted {
-		return err
-	}
-	image := got.Image
-	b.made = append(b.made, image)
-	wait, step := b.step(waits(ctx), "await-image")
-	if err := workflow.ExecuteActivity(wait, do.AwaitImage, step, image).Get(wait, &image); err != nil {
-		return err
-	}
-
-	results := make([]builders.Image, 0, len(b.resolved.CopyRegions)+1)
-	var failures []error
-	wg := workflow.NewWaitGroup(ctx)
-	each := func(make func(workflow.Context) (builders.Image, error)) {
-		wg.Add(1)
-		workflow.Go(ctx, func(ctx workflow.Context) {
-			defer wg.Done()
-			img, err := make(ctx)
-			if err == nil {
-				err = b.finish(ctx, img)
-			}
-			if err != nil {
-				failures = append(failures, err)
-				return
-			}
-			results = append(results, img)
-		})
-	}
-	if !b.resolved.Intermediate {
-		each(func(workflow.Context) (builders.Image, error) { return image, nil })
-	}
-	for _, region := range b.resolved.CopyRegions {
-		each(func(ctx workflow.Context) (builders.Image, error) { return b.copy(ctx, image, region) })
-	}
-	wg.Wait(ctx)
-	if err := first(failures...); err != nil {
-		return err
-	}
-	b.finished = results
-	return nil
-}
-
-// copy brings the image into one region.
-func (b *build) copy(ctx workflow.Context, image builders.Image, region string) (builders.Image, error) {
-	var copied builders.Image
-	ask, step := b.step(waits(ctx), "copy-"+region)
-	if err := workflow.ExecuteActivity(ask, do.Copy, step, b.resolved, image, region).Get(ask, &copied); err != nil {
-		return copied, err
-	}
-	b.made = append(b.made, copied)
-	wait, step := b.step(waits(ctx), "await-copy-"+region)
-	err := workflow.ExecuteActivity(wait, do.AwaitImage, step, copied).Get(wait, &copied)
-	return copied, err
-}
-
-// finish tags, shares and deprecates one image.
-func (b *build) finish(ctx workflow.Context, image builders.Image) error {
-	ctx, step := b.step(asks(ctx), "finish-"+image.Region)
-	return workflow.ExecuteActivity(ctx, do.Finish, step, b.resolved, image).Get(ctx, nil)
-}
-
-// describe asks the builder how to call what was made.
-func (b *build) describe(ctx workflow.Context) error {
-	if b.Outline.Captures && len(b.finished) == 0 {
-		return nil // the template asked for no image
-	}
-	ctx, step := b.step(asks(ctx), "artifact")
-	var artifact bakehouse.Artifact
-	if err := workflow.ExecuteActivity(ctx, do.Artifact, step, b.finished).Get(ctx, &artifact); err != nil {
-		return err
-	}
-	b.artifacts = []bakehouse.Artifact{artifact}
-	return nil
-}
-
-// release gives back all that the build holds but its finished images. A
-// cancelled build must clean up too, so it runs in a context that the
-// cancellation does not reach. What it cannot release is for a sweep to find;
-// it never hides the build's outcome.
-func (b *build) release(ctx workflow.Context, outcome error) {
-	ctx, cancel := workflow.NewDisconnectedContext(ctx)
-	defer cancel()
-	if outcome != nil && b.OnError == "abort" {
-		b.say(ctx, "abort", "Step failed, aborting: -on-error=abort leaves everything as it is", "Everything left behind carries the tag "+bakehouse.TagBuild+"="+string(b.Build.ID))
+	if b.keep(ctx, err) {
 		return
 	}
-	keep := b.finished
-	if outcome != nil {
-		keep = nil // no image of a failed build is a result
+	b.release(ctx, err)
+}
+
+// limit ends the build when it takes longer than its policy allows. The
+// returned function must be called when the build's work is done.
+func (b *build) limit(ctx workflow.Context) (workflow.Context, func()) {
+	if b.Timeout <= 0 {
+		return ctx, func() {}
 	}
-	ctx, step := b.step(givesBack(ctx), "release")
-	if err := workflow.ExecuteActivity(ctx, do.Release, step, b.resolved, keep).Get(ctx, nil); err != nil {
-		b.leftovers = cause(err)
-		workflow.GetLogger(ctx).Error("build left something behind", "build", b.Build.ID, "error", err)
-	}
+	inner, end := workflow.WithCancel(ctx)
+	watch, stop := workflow.WithCancel(ctx)
+	workflow.Go(watch, func(watch workflow.Context) {
+		if workflow.Sleep(watch, time.Duration(b.Timeout)) == nil {
+			b.overdue = true
+			end()
+		}
+	})
+	return inner, stop
 }
 
 // result says how the build ended.
 func (b *build) result(ctx workflow.Context, err error) (bakehouse.Result, error) {
+	// Who has asked something of the build gets an answer before it is gone.
+	late, cancel := workflow.NewDisconnectedContext(ctx)
+	defer cancel()
+	if werr := workflow.Await(late, func() bool { return workflow.AllHandlersFinished(late) }); werr != nil {
+		return bakehouse.Result{}, werr
+	}
 	res := bakehouse.Result{
-		Build: b.Build, Artifacts: b.artifacts, Outputs: b.outputs, Leftovers: b.leftovers,
-		Started: b.started, Ended: workflow.Now(ctx),
+		Build: b.Build, Artifacts: b.Artifacts, Outputs: b.Outputs, Leftovers: b.leftovers,
+		KeptUntil: b.keptUntil, Started: b.Started, Ended: workflow.Now(ctx),
 	}
 	if err == nil {
 		return res, nil
 	}
 	res.Error, res.Kind = cause(err), kind(err)
-	if temporal.IsCanceledError(err) || ctx.Err() != nil {
+	switch {
+	case b.overdue:
+		res.Error, res.Kind = fmt.Sprintf("build did not end within %s", time.Duration(b.Timeout)), bakehouse.Timeout
+	case b.ended:
+		res.Cancelled = true
+	case temporal.IsCanceledError(err) || ctx.Err() != nil:
 		res.Cancelled = true
 		return res, temporal.NewCanceledError(res)
 	}
@@ -345,11 +231,17 @@ func (b *build) result(ctx workflow.Context, err error) (bakehouse.Result, error
 
 // step names the next step of the build.
 func (b *build) step(ctx workflow.Context, name string) (workflow.Context, activities.Step) {
-	b.steps++
-	step := activities.Step{Key: fmt.Sprintf("%02d-%s", b.steps, name), Build: b.Build, Plan: b.Plan}
+	b.Steps++
+	step := activities.Step{Key: fmt.Sprintf("%02d-%s", b.Steps, name), Build: b.Build, Plan: b.Plan}
+	step.Build.Attempt = b.Attempt
 	o := workflow.GetActivityOptions(ctx)
 	o.ActivityID = step.Key
 	o.Summary = b.Build.Name + " " + name
+	if limit := time.Duration(b.StepTimeout); limit > 0 && ctx.Err() == nil {
+		// The agent ends a provisioner by itself when the time has passed; what is
+		// more is for it to say so.
+		o.ScheduleToCloseTimeout = min(o.ScheduleToCloseTimeout, limit+time.Minute)
+	}
 	return workflow.WithActivityOptions(ctx, o), step
 }
 
@@ -361,49 +253,12 @@ func (b *build) say(ctx workflow.Context, name string, lines ...string) {
 	}
 }
 
+// sayAll is say when the build has been told to end.
+func (b *build) sayAll(ctx workflow.Context, name string, lines ...string) {
+	ctx, cancel := workflow.NewDisconnectedContext(ctx)
+	defer cancel()
+	b.say(ctx, name, lines...)
+}
+
 // do is for the names of its methods.
 var do *activities.Activities
-
-// first returns the first error that is one, preferring what went wrong over
-// what was cancelled because of it.
-func first(errs ...error) error {
-	var cancelled error
-	for _, err := range errs {
-		switch {
-		case err == nil:
-		case temporal.IsCanceledError(err):
-			cancelled = err
-		default:
-			return err
-		}
-	}
-	return cancelled
-}
-
-// cause is the text of a failure without Temporal's wrapping.
-func cause(err error) string {
-	var app *temporal.ApplicationError
-	var timeout *temporal.TimeoutError
-	switch {
-	case temporal.IsCanceledError(err):
-		return "build was cancelled"
-	case errors.As(err, &app):
-		return app.Message()
-	case errors.As(err, &timeout):
-		text := "step did not end in time (" + strings.ToLower(timeout.TimeoutType().String()) + ")"
-		if last := timeout.Unwrap(); last != nil {
-			text += ": " + cause(last)
-		}
-		return text
-	}
-	return err.Error()
-}
-
-// kind is the kind of a failure.
-func kind(err error) bakehouse.Kind {
-	var app *temporal.ApplicationError
-	if errors.As(err, &app) {
-		return bakehouse.Kind(app.Type())
-	}
-	return bakehouse.Trouble
-}

@@ -28,10 +28,25 @@ type oven struct {
 	// fail is asked before (when) a call takes effect, and after.
 	before, after func(call string) error
 	scripts       []string
+	// on are the scripts that have run on a machine, or that an image holds.
+	on   map[string][]string
+	dead map[string]chan struct{} // machines; closed when one is gone
 }
 
 func newOven() *oven {
-	return &oven{machines: map[bakehouse.BuildID]string{}, images: map[string]builders.Image{}, keys: map[bakehouse.BuildID]bool{}}
+	return &oven{machines: map[bakehouse.BuildID]string{}, images: map[string]builders.Image{}, keys: map[bakehouse.BuildID]bool{},
+		on: map[string][]string{}, dead: map[string]chan struct{}{}}
+}
+
+// kill makes the machine of the build go away.
+func (o *oven) kill(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	select {
+	case <-o.dead[id]:
+	default:
+		close(o.dead[id])
+	}
 }
 
 // do records a call and lets the test's faults happen around it.
@@ -103,12 +118,55 @@ func (o *oven) SecurityGroup(context.Context, bakehouse.Build, builders.Resolved
 	return []string{"sg"}, o.do("securitygroup", func() {})
 }
 
-func (o *oven) Launch(_ context.Context, b bakehouse.Build, _ builders.Resolved, groups []string) (builders.Machine, error) {
+func (o *oven) Launch(_ context.Context, b bakehouse.Build, r builders.Resolved, groups []string) (builders.Machine, error) {
 	if !slices.Equal(groups, []string{"sg"}) {
 		return builders.Machine{}, fmt.Errorf("launch with groups %v", groups)
 	}
-	err := o.do("launch", func() { o.machines[b.ID] = "m-" + string(b.ID) })
-	return builders.Machine{ID: "m-" + string(b.ID)}, err
+	id := "m-" + string(b.ID)
+	if b.Attempt > 0 {
+		id = fmt.Sprintf("%s.%d", id, b.Attempt)
+	}
+	err := o.do("launch", func() {
+		if o.dead[id] != nil {
+			return
+		}
+		o.machines[b.ID], o.dead[id] = id, make(chan struct{})
+		o.on[id] = slices.Clone(o.on[r.Checkpoint])
+	})
+	return builders.Machine{ID: id}, err
+}
+
+func (o *oven) Watch(ctx context.Context, _ bakehouse.Build, m builders.Machine) error {
+	o.mu.Lock()
+	dead := o.dead[m.ID]
+	o.mu.Unlock()
+	select {
+	case <-dead:
+		return bakehouse.Errorf(bakehouse.Gone, "machine %s is gone: spot interruption", m.ID)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (o *oven) Discard(_ context.Context, b bakehouse.Build, m builders.Machine) error {
+	return o.do("discard", func() {
+		if o.machines[b.ID] == m.ID {
+			delete(o.machines, b.ID)
+		}
+	})
+}
+
+func (o *oven) Checkpoint(_ context.Context, b bakehouse.Build, _ builders.Resolved, m builders.Machine, name string) (builders.Image, error) {
+	img := o.image(b, "home")
+	img.ID += "/" + name
+	return img, o.do("checkpoint", func() {
+		o.images[img.ID] = img
+		o.on[img.ID] = slices.Clone(o.on[m.ID])
+	})
+}
+
+func (o *oven) Forget(_ context.Context, _ bakehouse.Build, img builders.Image) error {
+	return o.do("forget", func() { delete(o.images, img.ID) })
 }
 
 func (o *oven) Await(_ context.Context, _ bakehouse.Build, m builders.Machine) (builders.Machine, error) {
@@ -124,9 +182,12 @@ func (o *oven) image(b bakehouse.Build, region string) builders.Image {
 	return builders.Image{Region: region, ID: string(b.ID) + "@" + region}
 }
 
-func (o *oven) Capture(_ context.Context, b bakehouse.Build, _ builders.Resolved, _ builders.Machine) (builders.Image, bool, error) {
+func (o *oven) Capture(_ context.Context, b bakehouse.Build, _ builders.Resolved, m builders.Machine) (builders.Image, bool, error) {
 	img := o.image(b, "home")
-	return img, true, o.do("capture", func() { o.images[img.ID] = img })
+	return img, true, o.do("capture", func() {
+		o.images[img.ID] = img
+		o.on[img.ID] = slices.Clone(o.on[m.ID])
+	})
 }
 
 func (o *oven) AwaitImage(ctx context.Context, _ bakehouse.Build, img builders.Image) (builders.Image, error) {
@@ -192,7 +253,11 @@ func (r scriptRunner) Provision(ctx context.Context, w provisioners.Work) error 
 		return err
 	}
 	bakehouse.LogOf(ctx).Say("running " + s.Script)
-	err := r.oven.do("script "+s.Script, func() { r.oven.scripts = append(r.oven.scripts, s.Script) })
+	err := r.oven.do("script "+s.Script, func() {
+		r.oven.scripts = append(r.oven.scripts, s.Script)
+		m := r.oven.machines[w.Build.ID]
+		r.oven.on[m] = append(r.oven.on[m], s.Script)
+	})
 	if errors.Is(err, errHang) {
 		<-ctx.Done()
 		return context.Cause(ctx)

@@ -75,7 +75,7 @@ func builds(ctx workflow.Context, s bakehouse.Submission) (bakehouse.Results, er
 			Files: activities.FilesRef{Bundle: s.Bundle, Template: s.Template, Cwd: s.Cwd, Home: s.Home},
 			Trace: activities.Trace{Parent: s.TraceParent, Run: run},
 		},
-		OnError: s.OnError,
+		Policy: s.Policy,
 	}
 	planned, err := plan(ctx, s, request)
 	if err != nil {

@@ -33,9 +33,11 @@ import (
 // A bakery is the real workflows and activities over an oven.
 type bakery struct {
 	env  *testsuite.TestWorkflowEnvironment
+	acts *activities.Activities
 	logs *buildlog.Store
 	in   bakehouse.Submission
 	sent sentTraces
+	kept []workflows.BuildRequest // builds that were to be kept
 }
 
 // sentTraces notes whose traces were asked for.
@@ -85,23 +87,35 @@ func newBakery(t *testing.T, o *oven, hcl string) *bakery {
 	}
 
 	b := &bakery{}
-	suite := &testsuite.WorkflowTestSuite{}
-	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
-	env := suite.NewTestWorkflowEnvironment()
-	env.SetTestTimeout(time.Minute)
-	env.RegisterWorkflowWithOptions(workflows.Submission, workflow.RegisterOptions{Name: "Submission"})
-	env.RegisterWorkflowWithOptions(workflows.Build, workflow.RegisterOptions{Name: "Build"})
-	env.RegisterActivity(activities.New(activities.Config{
+	b.acts = activities.New(activities.Config{
 		Template:       catalogue,
 		Builders:       map[string]builders.Builder{"oven": o},
 		Provisioners:   map[string]provisioners.Provisioner{"script": scriptRunner{o}},
 		PostProcessors: map[string]postprocessors.PostProcessor{"note": noter{o}},
 		Machines:       machines{}, Bundles: bundles, Logs: logs, Cache: t.TempDir(), Traces: &b.sent,
-	}))
-	b.env, b.logs, b.in = env, logs, bakehouse.Submission{
+	})
+	b.env, b.logs, b.in = b.farm(func(ctx workflow.Context, r workflows.BuildRequest) (bakehouse.Result, error) {
+		if r.Kept != nil { // the test goes on with it, or not
+			b.kept = append(b.kept, r)
+			return bakehouse.Result{}, nil
+		}
+		return workflows.Build(ctx, r)
+	}), logs, bakehouse.Submission{
 		Template: "t.pkr.hcl", Title: "t", Bundle: string(packed), Cwd: dir, Home: dir, Values: string(stored), Pool: "p",
 	}
 	return b
+}
+
+// farm is a farm with one agent.
+func (b *bakery) farm(build func(workflow.Context, workflows.BuildRequest) (bakehouse.Result, error)) *testsuite.TestWorkflowEnvironment {
+	suite := &testsuite.WorkflowTestSuite{}
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetTestTimeout(time.Minute)
+	env.RegisterWorkflowWithOptions(workflows.Submission, workflow.RegisterOptions{Name: "Submission"})
+	env.RegisterWorkflowWithOptions(build, workflow.RegisterOptions{Name: "Build"})
+	env.RegisterActivity(b.acts)
+	return env
 }
 
 // bake runs the submission to its end.

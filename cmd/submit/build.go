@@ -151,7 +151,7 @@ func (b *build) start(ctx context.Context, c *console, u *ui.UI, f *farm.Farm, d
 	}
 	s := bakehouse.Submission{
 		Template: d.path, Title: d.title(), Cwd: d.files.Cwd, Home: d.files.Home,
-		Only: b.only, Except: b.except, Parallel: max(b.parallel, 0), OnError: b.onError, Force: b.force,
+		Only: b.only, Except: b.except, Parallel: max(b.parallel, 0), Policy: bakehouse.Policy{OnError: b.onError}, Force: b.force,
 		Pool: pool, TraceParent: c.getenv("TRACEPARENT"), User: userName(c),
 	}
 	if err := f.CheckPool(ctx, pool, patience); err != nil {
