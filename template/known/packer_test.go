@@ -27,8 +27,8 @@ func TestArgumentsOf1_6_6(t *testing.T) {
 	packer := witness(t)
 	files := map[string]string{}
 	base := specOf(t, packer, known.Ref{Kind: known.Builder, Type: "null"})
-	durations := durationsOf(t, packer, known.Ref{Kind: known.Builder, Type: "null"}, base)
-	communicator := describe(base, nil, durations, "\t")
+	learnt := learn(t, packer, known.Ref{Kind: known.Builder, Type: "null"}, base, nil)
+	communicator := describe(base, nil, learnt, "\t")
 	files["sets"] = "set communicator\n" + strings.Join(communicator, "")
 	for _, ref := range componentsOf(t, packer) {
 		c, ok := known.Lookup(ref.Kind, ref.Type)
@@ -44,13 +44,13 @@ func TestArgumentsOf1_6_6(t *testing.T) {
 			name = "packer"
 		}
 		spec := specOf(t, packer, ref)
-		durations := durationsOf(t, packer, ref, spec)
 		lines := "\n" + string(ref.Kind) + " " + ref.Type + "\n"
+		var less objectSpec
 		if covers(spec, base) {
-			lines += "\t+ communicator\n" + strings.Join(describe(spec, base, durations, "\t"), "")
-		} else {
-			lines += strings.Join(describe(spec, nil, durations, "\t"), "")
+			lines += "\t+ communicator\n"
+			less = base
 		}
+		lines += strings.Join(describe(spec, less, learn(t, packer, ref, spec, less), "\t"), "")
 		files[name] += lines
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -66,8 +66,8 @@ func TestArgumentsOf1_6_6(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Which strings are durations takes long to find out.
-		plain := strings.ReplaceAll(string(have), " duration\n", " string\n")
+		// What is learnt by experiments takes minutes to find out.
+		plain := strings.ReplaceAll(strings.ReplaceAll(string(have), " late\n", "\n"), " duration\n", " string\n")
 		if diff := cmp.Diff(strings.Split(text, "\n"), strings.Split(plain, "\n")); diff != "" {
 			t.Errorf("%s (- packer, + ours):\n%s", file, diff)
 		}
@@ -140,7 +140,7 @@ func covers(whole, part objectSpec) bool {
 }
 
 // describe writes the lines of our files for a spec, but for what is in less.
-func describe(spec, less objectSpec, durations map[string]bool, indent string) []string {
+func describe(spec, less objectSpec, how learnt, indent string) []string {
 	var lines []string
 	for _, name := range slices.Sorted(maps.Keys(spec)) {
 		if _, ok := less[name]; ok || strings.HasPrefix(name, "packer_") {
@@ -149,16 +149,16 @@ func describe(spec, less objectSpec, durations map[string]bool, indent string) [
 		switch s := spec[name].(type) {
 		case *attrSpec:
 			typ := s.Type
-			if durations[name] {
+			if how.duration[name] {
 				typ = "duration"
 			}
-			lines = append(lines, indent+name+" "+string(typ)+required(s.Required)+"\n")
+			lines = append(lines, indent+name+" "+string(typ)+when(s.Required, " required")+when(how.late[name], " late")+"\n")
 		case *blockSpec:
-			lines = append(lines, indent+name+" block"+required(s.Required)+"\n")
-			lines = append(lines, describe(nested(s.Nested), nil, nil, indent+"\t")...)
+			lines = append(lines, indent+name+" block"+when(s.Required, " required")+"\n")
+			lines = append(lines, describe(nested(s.Nested), nil, learnt{}, indent+"\t")...)
 		case *blockListSpec:
-			lines = append(lines, indent+name+" blocks"+required(s.MinItems > 0)+"\n")
-			lines = append(lines, describe(nested(s.Nested), nil, nil, indent+"\t")...)
+			lines = append(lines, indent+name+" blocks"+when(s.MinItems > 0, " required")+"\n")
+			lines = append(lines, describe(nested(s.Nested), nil, learnt{}, indent+"\t")...)
 		default:
 			lines = append(lines, fmt.Sprintf("%s%s %T\n", indent, name, s))
 		}
@@ -166,36 +166,63 @@ func describe(spec, less objectSpec, durations map[string]bool, indent string) [
 	return lines
 }
 
-func required(is bool) string {
+func when(is bool, word string) string {
 	if is {
-		return " required"
+		return word
 	}
 	return ""
 }
 
+// learnt is what packer does not tell, but shows.
+type learnt struct {
+	// duration are the strings that must be durations.
+	duration map[string]bool
+	// late are the arguments whose {{ }} is not rendered before they are used.
+	late map[string]bool
+}
+
 var noDuration = regexp.MustCompile(`error decoding '(\w+)': time: invalid\s+duration`)
 
-// durationsOf finds the strings that must be durations, by setting all strings
-// to something that is none. It is done for -update only.
-func durationsOf(t *testing.T, packer string, ref known.Ref, spec objectSpec) map[string]bool {
+// learn finds out about the arguments of a component, but for those in less. It
+// takes minutes, and so is done for -update only.
+func learn(t *testing.T, packer string, ref known.Ref, spec, less objectSpec) learnt {
 	t.Helper()
+	l := learnt{map[string]bool{}, map[string]bool{}}
 	if !*update {
-		return nil
+		return l
 	}
+	// Strings that are no durations, all at once.
 	var body strings.Builder
 	for name, s := range spec {
 		if a, ok := s.(*attrSpec); ok && a.Type == "string" && name != "packer_on_error" {
 			fmt.Fprintf(&body, "%s = \"never\"\n", name)
 		}
 	}
-	text := fmt.Sprintf("source %q \"a\" {\n%s}\nbuild {\n  sources = [\"source.%s.a\"]\n}\n", ref.Type, body.String(), ref.Type)
-	if ref.Kind != known.Builder {
-		text = fmt.Sprintf("source \"null\" \"a\" {\n  communicator = \"none\"\n}\nbuild {\n  sources = [\"source.null.a\"]\n  %s %q {\n%s}\n}\n", ref.Kind, ref.Type, body.String())
-	}
-	_, said := validate(t, packer, text)
-	found := map[string]bool{}
+	_, said := validate(t, packer, using(ref, body.String()))
 	for _, m := range noDuration.FindAllStringSubmatch(said, -1) {
-		found[m[1]] = true
+		l.duration[m[1]] = true
 	}
-	return found
+	// A function that does not exist, one by one: packer stops at the first.
+	const bad = `"{{ nosuch }}"`
+	values := map[ctyType]string{
+		"string": bad, "list(string)": "[" + bad + "]", "map(string)": "{ a = " + bad + " }",
+		"list(list(string))": "[[" + bad + "]]",
+	}
+	for name, s := range spec {
+		a, ok := s.(*attrSpec)
+		if _, skip := less[name]; !ok || skip || values[a.Type] == "" || strings.HasPrefix(name, "packer_") {
+			continue
+		}
+		_, said := validate(t, packer, using(ref, name+" = "+values[a.Type]+"\n"))
+		l.late[name] = !strings.Contains(said, `"nosuch" not defined`)
+	}
+	return l
+}
+
+// using is a template with a component that has these arguments.
+func using(ref known.Ref, arguments string) string {
+	if ref.Kind == known.Builder {
+		return fmt.Sprintf("source %q \"a\" {\n%s}\nbuild {\n  sources = [\"source.%s.a\"]\n}\n", ref.Type, arguments, ref.Type)
+	}
+	return fmt.Sprintf("source \"null\" \"a\" {\n  communicator = \"none\"\n}\nbuild {\n  sources = [\"source.null.a\"]\n  %s %q {\n%s}\n}\n", ref.Kind, ref.Type, arguments)
 }

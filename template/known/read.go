@@ -19,6 +19,8 @@ import (
 // A definition is what the files say of one component, or of a set of arguments
 // that several have in common.
 type definition struct {
+	// name is the base name of the files that it is in.
+	name   string
 	fields []*field
 	// outputs are what a data source answers.
 	outputs []*field
@@ -46,7 +48,7 @@ func (f fault) String() string { return fmt.Sprintf("%s:%d: %s", f.file, f.line,
 
 // define reads what is said of a component, or of a set when kind is "set".
 func define(name, kind, typ string) *definition {
-	d := new(definition)
+	d := &definition{name: name}
 	for _, folder := range []string{"data/1.6.6", "data/added"} {
 		file := path.Join(folder, name+".txt")
 		text, err := data.ReadFile(file)
@@ -85,11 +87,16 @@ func (d *definition) read(file, text, kind, typ string) {
 		into := open[depth-1]
 		switch words[0] {
 		case "+":
-			set := define("sets", "set", words[1])
-			if set.fields == nil {
+			set := define(d.name, "set", words[1])
+			if set.empty() {
+				set = define("sets", "set", words[1])
+			}
+			if set.empty() {
 				fail("no such set")
 			}
-			*into = append(*into, set.fields...)
+			for _, f := range set.fields {
+				put(into, f)
+			}
 			d.rules = append(d.rules, set.rules...)
 		case "-":
 			i := find(*into, words[1])
@@ -133,13 +140,22 @@ func (d *definition) argument(into *[]*field, words []string, fail func(string))
 		f.typ, f.members = old.typ, old.members
 		f.flags = append(slices.Clone(old.flags), f.flags...)
 		(*into)[i] = f // a set that others use, too, stays as it is
-	case i >= 0:
-		(*into)[i] = f
 	default:
-		*into = append(*into, f)
+		put(into, f)
 	}
 	return &f.members
 }
+
+// put adds a field, instead of one of the same name if there is one.
+func put(into *[]*field, f *field) {
+	if i := find(*into, f.name); i >= 0 {
+		(*into)[i] = f
+		return
+	}
+	*into = append(*into, f)
+}
+
+func (d *definition) empty() bool { return d.fields == nil && d.rules == nil }
 
 func find(list []*field, name string) int {
 	return slices.IndexFunc(list, func(f *field) bool { return f.name == name })
