@@ -40,8 +40,8 @@ func topics() []topic {
 		buildTopic, attachTopic, validateTopic,
 		inspectTopic, consoleTopic,
 		listTopic, showTopic, logsTopic, timelineTopic, cancelTopic,
-		fmtTopic, fixTopic,
-		localTopic, keyTopic, versionTopic,
+		fmtTopic, fixTopic, upgradeTopic,
+		localTopic, keyTopic, codecTopic, versionTopic,
 	}
 }
 
@@ -213,7 +213,7 @@ func (t topic) usage(w io.Writer, f *flag.FlagSet) {
 func help(w io.Writer) {
 	fmt.Fprint(w, "Usage: submit COMMAND [flags] [arguments]\n\nsubmit bakes machine images from Packer templates on a durable farm.\n\nCommands:\n")
 	for _, t := range topics() {
-		fmt.Fprintf(w, "  %-10s%s\n", t.name, t.summary)
+		fmt.Fprintf(w, "  %-14s%s\n", t.name, t.summary)
 	}
 	fmt.Fprint(w, `
 "submit COMMAND -h" tells more. -machine-readable anywhere prints records instead
