@@ -62,9 +62,6 @@ func (t *Template) loadLegacy(path string) hcl.Diagnostics {
 			diags = append(diags, t.legacySensitive(m.value)...)
 		}
 	}
-	if len(t.sources) == 0 && !diags.HasErrors() {
-		diags = append(diags, failureAt(body.rng, "at least one builder must be defined", "The key \"builders\" holds no builder."))
-	}
 	t.builds = append(t.builds, b)
 	return diags
 }
@@ -211,6 +208,9 @@ func legacyChains(x hcl.Expression) ([][]part, hcl.Diagnostics) {
 func (e *evaluation) legacyOutline(b *build) (*outline, hcl.Diagnostics) {
 	o := &outline{}
 	var diags hcl.Diagnostics
+	if len(e.t.sources) == 0 && !e.t.faulty {
+		diags = append(diags, failureAt(b.at, "at least one builder must be defined", "The key \"builders\" holds no builder."))
+	}
 	builders := map[string]bool{}
 	for i, c := range e.t.sources {
 		u := use{source: c, name: c.name, at: c.block, index: i}
