@@ -25,7 +25,7 @@ var may = map[string][]string{
 	"template/interpolate": {""},
 	"template/legacyjson":  {},
 	"template/fix":         {"template/legacyjson"},
-	"template/upgrade":     {"", "template", "template/legacyjson", "template/schema"},
+	"template/upgrade":     {"", "template"},
 	"template/known":       {"", "communicator"},
 	"datasources":          {""},
 	"builders":             {"", "communicator", "template/interpolate", "datasources"},

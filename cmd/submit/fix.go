@@ -64,9 +64,12 @@ func (m *mend) run(_ context.Context, c *console, args []string) error {
 		return nil
 	}
 	fixed := name + " (fixed)"
-	diags, err = checkLegacy(out, fixed)
+	diags, err = loadLegacy(out, fixed)
 	if err != nil {
 		return err
+	}
+	if !diags.HasErrors() {
+		diags = append(diags, fix.Dangling(out, fixed)...)
 	}
 	c.complain(diags, map[string][]byte{fixed: out})
 	if diags.HasErrors() {
@@ -92,10 +95,10 @@ func legacySource(name, command string) ([]byte, error) {
 	return os.ReadFile(name)
 }
 
-// checkLegacy says what is wrong with the structure of a JSON template. What its
+// loadLegacy says what is wrong with the structure of a JSON template. What its
 // components say of their arguments is for validate.
-func checkLegacy(src []byte, name string) (hcl.Diagnostics, error) {
-	dir, err := os.MkdirTemp("", "submit-fix-")
+func loadLegacy(src []byte, name string) (hcl.Diagnostics, error) {
+	dir, err := os.MkdirTemp("", "submit-template-")
 	if err != nil {
 		return nil, err
 	}
@@ -109,8 +112,5 @@ func checkLegacy(src []byte, name string) (hcl.Diagnostics, error) {
 		return nil, err
 	}
 	_, diags := template.Load(name, files, catalogue.Template())
-	if diags.HasErrors() {
-		return diags, nil
-	}
-	return append(diags, fix.Dangling(src, name)...), nil
+	return diags, nil
 }

@@ -142,7 +142,7 @@ func (m *format) file(name string) {
 	m.u.Say(name)
 	m.show(name, src, out)
 	if m.write && !m.check {
-		if err := rewrite(name, out); err != nil {
+		if err := rewrite(name, out, 0o644); err != nil {
 			m.fail(err)
 		}
 	}

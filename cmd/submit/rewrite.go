@@ -30,12 +30,12 @@ func (c *console) complain(diags hcl.Diagnostics, src map[string][]byte) {
 // rewrite replaces what a file holds, at once or not at all: the new content is
 // on the disk before the old one is gone. Mode and owner stay; a symbolic link
 // stays one, and the file that it leads to is replaced. A file that is not there
-// yet is made.
-func rewrite(name string, content []byte) (err error) {
+// yet is made, with the mode fresh.
+func rewrite(name string, content []byte, fresh fs.FileMode) (err error) {
 	if target, err := filepath.EvalSymlinks(name); err == nil {
 		name = target
 	}
-	mode := fs.FileMode(0o644)
+	mode := fresh
 	info, err := os.Stat(name)
 	switch {
 	case err == nil:
