@@ -34,6 +34,10 @@ const usage = `Usage: localcloud COMMAND [FLAGS] [ARGUMENTS]
   terminate                      terminate all instances
   reset                          terminate all instances and remove all images,
                                  snapshots and keys; imported images stay
+  faults add|list|remove         make the API misbehave: throttle, lose answers, …
+  machine ACT [INSTANCE...]      break a machine: terminate, freeze, cut, fill, …
+  record                         what was asked, and what was done
+  census                         what exists, and what became of it
   version                        say what this is
 
 "localcloud COMMAND -h" lists the flags of a command. All of them find the state
@@ -55,7 +59,8 @@ func main() {
 var errUsage = errors.New("wrong usage")
 
 // run is the command; it returns its exit status: 0, or 1 for whatever failed,
-// or what a command in a shell exited with.
+// or 3 when a search with -none has found something, or what a command in a
+// shell exited with.
 func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprint(errw, usage)
@@ -68,9 +73,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 	case "run":
 		return boot(ctx, args, in, out, errw)
 	}
-	commands := map[string]func(context.Context, []string, io.Reader, io.Writer, io.Writer) error{
+	commands := map[string]verb{
 		"serve": serve, "images": images, "instances": instances, "import": importImage, "rm": remove,
 		"export": export, "terminate": terminate, "reset": reset, "version": version,
+		"faults": faultsCommand, "machine": machine, "record": showRecord, "census": census,
 	}
 	f, ok := commands[name]
 	switch {
@@ -89,6 +95,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 		return 0
 	case errors.Is(err, errUsage):
 		return 1
+	case errors.Is(err, errFound):
+		return 3
 	}
 	fmt.Fprintf(errw, "localcloud: %v\n", err)
 	return 1
@@ -118,7 +126,8 @@ func flags(name, arguments string, errw io.Writer) (*flag.FlagSet, *string) {
 	return f, f.String("state", dir, "state folder")
 }
 
-// parse reads flags wherever they stand between n arguments.
+// parse reads flags wherever they stand between n arguments; any number when n
+// is negative.
 func parse(f *flag.FlagSet, args []string, n int) ([]string, error) {
 	var plain []string
 	for {
@@ -133,7 +142,7 @@ func parse(f *flag.FlagSet, args []string, n int) ([]string, error) {
 		}
 		plain, args = append(plain, f.Arg(0)), f.Args()[1:]
 	}
-	if len(plain) != n {
+	if n >= 0 && len(plain) != n {
 		fmt.Fprintf(f.Output(), "localcloud %s: %d arguments expected, got %d: %s\n", f.Name(), n, len(plain), strings.Join(plain, " "))
 		f.Usage()
 		return nil, errUsage

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,6 +26,8 @@ func serve(ctx context.Context, args []string, _ io.Reader, out, errw io.Writer)
 	delays := f.Float64("delays", 0, "how long things take, between 0 (as fast as they are) and 1 (as on AWS)")
 	account := f.String("account", "", "account that everything belongs to (default 123456789012)")
 	stop := f.Bool("stop-instances", false, "stop all instances at the end; without it they run on")
+	var disk size
+	f.Var(&disk, "disk", "give each new instance a disk of this `size`, such as 512M, kept in memory; it can fill up (default: they share this machine's)")
 	verbose := f.Bool("v", false, "log every request that was refused")
 	if _, err := parse(f, args, 0); err != nil {
 		return err
@@ -47,7 +51,7 @@ func serve(ctx context.Context, args []string, _ io.Reader, out, errw io.Writer)
 	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
 		log.Warn("whoever reaches this address can use localcloud: signatures are not checked", "address", a)
 	}
-	host, err := sandbox.New(ctx, sandbox.Config{Dir: filepath.Join(*dir, "sandbox"), Log: log})
+	host, err := sandbox.New(ctx, sandbox.Config{Dir: filepath.Join(*dir, "sandbox"), Disk: int64(disk), Log: log})
 	if err != nil {
 		return wayOut(err)
 	}
@@ -88,6 +92,26 @@ func serve(ctx context.Context, args []string, _ io.Reader, out, errw io.Writer)
 		err = errors.Join(err, cloud.Stop(long))
 	}
 	return err
+}
+
+// A size is a flag in bytes, with a unit if wanted: 512M, 2G.
+type size int64
+
+func (s *size) String() string { return strconv.FormatInt(int64(*s), 10) }
+
+func (s *size) Set(text string) error {
+	number, shift := text, 0
+	for unit, n := range map[string]int{"K": 10, "M": 20, "G": 30} {
+		if rest, ok := strings.CutSuffix(text, unit); ok {
+			number, shift = rest, n
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n <= 0 || n > 1<<62>>shift {
+		return errors.New("not a size such as 512M or 2G")
+	}
+	*s = size(n << shift)
+	return nil
 }
 
 // wayOut says what to do when it is the state folder.

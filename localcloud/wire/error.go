@@ -25,7 +25,7 @@ func (e *Error) Status() int {
 	switch e.Code {
 	case "AuthFailure":
 		return http.StatusUnauthorized
-	case "UnauthorizedOperation", "AccessDenied", "MissingAuthenticationToken":
+	case "UnauthorizedOperation", "ExpiredToken", "AccessDenied", "MissingAuthenticationToken":
 		return http.StatusForbidden
 	case "NoSuchEntity":
 		return http.StatusNotFound
