@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/smithy-go"
@@ -84,8 +86,8 @@ func object(s string) (map[string]any, bool) {
 }
 
 // awsKinds says what the error codes of Secrets Manager, and of AWS before it,
-// mean. All others are trouble. So are expired credentials: they come from a
-// chain that renews them, perhaps on another agent.
+// mean where their HTTP status does not tell. Expired credentials are trouble:
+// they come from a chain that renews them, perhaps on another agent.
 var awsKinds = map[string]bakehouse.Kind{
 	"ResourceNotFoundException":           bakehouse.NotFound,
 	"AccessDeniedException":               bakehouse.Denied,
@@ -99,10 +101,9 @@ var awsKinds = map[string]bakehouse.Kind{
 	"IncompleteSignature":                 bakehouse.Denied,
 	"OptInRequired":                       bakehouse.Denied,
 	"DecryptionFailure":                   bakehouse.Denied, // its KMS key may not be used
-	"InvalidParameterException":           bakehouse.Invalid,
-	"InvalidRequestException":             bakehouse.Invalid, // such as a secret that is to be deleted
-	"ValidationException":                 bakehouse.Invalid,
-	"ValidationError":                     bakehouse.Invalid,
+	"ExpiredToken":                        bakehouse.Trouble,
+	"ExpiredTokenException":               bakehouse.Trouble,
+	"RequestExpired":                      bakehouse.Trouble,
 }
 
 func awsKind(err error) bakehouse.Kind {
@@ -111,6 +112,13 @@ func awsKind(err error) bakehouse.Kind {
 		if k, ok := awsKinds[api.ErrorCode()]; ok {
 			return k
 		}
+		if _, ok := retry.DefaultThrottleErrorCodes[api.ErrorCode()]; ok {
+			return bakehouse.Trouble
+		}
+	}
+	var answer *awshttp.ResponseError
+	if errors.As(err, &answer) && answer.HTTPStatusCode() >= 300 {
+		return statusKind(answer.HTTPStatusCode())
 	}
 	return wireKind(err)
 }

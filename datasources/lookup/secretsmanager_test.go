@@ -119,6 +119,10 @@ func TestSecretsManagerInTrouble(t *testing.T) {
 		{"throttled", 400, code("ThrottlingException"), outcome{kind: bakehouse.Trouble}},
 		{"broken", 500, code("InternalServiceError"), outcome{kind: bakehouse.Trouble}},
 		{"wrong", 400, code("ValidationException"), outcome{kind: bakehouse.Invalid}},
+		{"throttled otherwise", 429, code("SomethingNew"), outcome{kind: bakehouse.Trouble}},
+		{"deleted", 400, code("InvalidRequestException"), outcome{kind: bakehouse.Invalid, words: []string{"because of it"}}},
+		{"not Secrets Manager", 400, "<Response><Errors><Error><Code>InvalidAction</Code></Error></Errors></Response>", outcome{kind: bakehouse.Invalid}},
+		{"redirected", 301, "", outcome{kind: bakehouse.Trouble}},
 		{"proxy", 502, "<html>", outcome{kind: bakehouse.Trouble}},
 	}
 	for _, tt := range tests {

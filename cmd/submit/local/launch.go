@@ -202,9 +202,13 @@ func (l *launch) start(p program) error {
 	return l.save(l.record)
 }
 
-// passed on to our processes; what else there is in the environment belongs to
-// whoever happened to start them.
-var passed = []string{"PATH=", "HOME=", "USER=", "LANG=", "LC_", "TZ=", "TMPDIR=", "SSL_CERT_", "OTEL_", "GOMAXPROCS=", "GOMEMLIMIT="}
+// passed on to our processes, of which the agent asks Vault and Consul what a
+// template's functions want, and the data source http what it names; what else
+// there is in the environment belongs to whoever happened to start them.
+var passed = []string{
+	"PATH=", "HOME=", "USER=", "LANG=", "LC_", "TZ=", "TMPDIR=", "SSL_CERT_", "OTEL_", "GOMAXPROCS=", "GOMEMLIMIT=",
+	"VAULT_", "CONSUL_", "HTTP_PROXY=", "HTTPS_PROXY=", "NO_PROXY=", "http_proxy=", "https_proxy=", "no_proxy=",
+}
 
 func environ(from []string) []string {
 	return slices.DeleteFunc(slices.Clone(from), func(v string) bool {

@@ -264,6 +264,8 @@ func TestAgentEnvironment(t *testing.T) {
 	t.Setenv("TEMPORAL_NAMESPACE", "production")
 	t.Setenv("PKR_VAR_password", "secret")
 	t.Setenv("OTEL_SERVICE_NAME", "kept")
+	t.Setenv("VAULT_ADDR", "https://vault:8200")
+	t.Setenv("CONSUL_HTTP_ADDR", "consul:8500")
 	c := stage(t)
 	set := start(t, c)
 	var env []string
@@ -272,7 +274,7 @@ func TestAgentEnvironment(t *testing.T) {
 		env = strings.Split(string(data), "\n")
 		return slices.Contains(env, "OTEL_SERVICE_NAME=kept")
 	})
-	for _, want := range []string{"AWS_ENDPOINT_URL=" + set.Endpoint, "AWS_ACCESS_KEY_ID=local", "TEMPORAL_ADDRESS=" + set.Address} {
+	for _, want := range []string{"AWS_ENDPOINT_URL=" + set.Endpoint, "AWS_ACCESS_KEY_ID=local", "TEMPORAL_ADDRESS=" + set.Address, "VAULT_ADDR=https://vault:8200", "CONSUL_HTTP_ADDR=consul:8500"} {
 		if !slices.Contains(env, want) {
 			t.Errorf("environment lacks %s", want)
 		}
