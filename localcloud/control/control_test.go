@@ -14,7 +14,9 @@ import (
 
 	"github.com/bakehouse-farm/bakehouse/localcloud"
 	"github.com/bakehouse-farm/bakehouse/localcloud/control"
+	"github.com/bakehouse-farm/bakehouse/localcloud/faults"
 	"github.com/bakehouse-farm/bakehouse/localcloud/localcloudtest"
+	"github.com/bakehouse-farm/bakehouse/localcloud/record"
 	"github.com/bakehouse-farm/bakehouse/localcloud/state"
 )
 
@@ -156,5 +158,57 @@ func TestShell(t *testing.T) {
 func TestNobodyThere(t *testing.T) {
 	if _, err := (control.Client{Dir: t.TempDir()}).Images(t.Context()); err == nil || !strings.Contains(err.Error(), "localcloud serve") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What a laboratory does and asks goes over the socket and back.
+func TestLaboratory(t *testing.T) {
+	c, cloud := start(t)
+	ctx := t.Context()
+	rule, err := c.AddFault(ctx, faults.Rule{Kind: faults.Throttle, Actions: []string{"CreateSecurityGroup"}, Count: 1, Probability: 0.999, Seed: 5, Until: time.Now().Add(time.Hour).UTC()})
+	if err != nil || rule.ID == "" || rule.Code != "RequestLimitExceeded" {
+		t.Fatalf("%+v, %v", rule, err)
+	}
+	if _, err := c.AddFault(ctx, faults.Rule{Kind: "rain"}); err == nil || !strings.Contains(err.Error(), "no kind") {
+		t.Errorf("nonsense: %v", err)
+	}
+	api := ec2.NewFromConfig(cloud.Config("us-east-1"))
+	create := func() error {
+		_, err := api.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{GroupName: aws.String("g"), Description: aws.String("d")})
+		return err
+	}
+	if err := create(); err == nil {
+		t.Error("not throttled")
+	}
+	list, err := c.Faults(ctx)
+	if err != nil || len(list) != 1 || list[0].Hits != 1 || list[0].Seen != 1 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if err := c.RemoveFault(ctx, rule.ID); err != nil {
+		t.Error(err)
+	}
+	if err := c.RemoveFault(ctx, rule.ID); err == nil || !strings.Contains(err.Error(), "no such rule") {
+		t.Errorf("removed twice: %v", err)
+	}
+	if err := create(); err != nil {
+		t.Error(err)
+	}
+	entries, err := c.Record(ctx, record.Filter{Action: "CreateSecurityGroup"})
+	if err != nil || len(entries) != 2 || entries[0].Faults[0].Rule != rule.ID || len(entries[1].Changes) != 1 {
+		t.Errorf("%+v, %v", entries, err)
+	}
+	if none, err := c.Record(ctx, record.Filter{Action: "Nothing"}); err != nil || len(none) != 0 {
+		t.Errorf("%v, %v", none, err)
+	}
+	found, err := c.Census(ctx, localcloud.Search{})
+	if err != nil || len(found) != 1 || found[0].Name != "g" || len(found[0].History) != 1 {
+		t.Errorf("%+v, %v", found, err)
+	}
+	i := launch(t, c, cloud, "localcloud/host-root")
+	if ids, err := c.Break(ctx, localcloud.MachineFault{Act: localcloud.Terminate, Instances: []string{i}}); err != nil || len(ids) != 1 || ids[0] != i {
+		t.Errorf("%v, %v", ids, err)
+	}
+	if _, err := c.Break(ctx, localcloud.MachineFault{Act: localcloud.Terminate}); err == nil || !strings.Contains(err.Error(), "which one") {
+		t.Errorf("all machines: %v", err)
 	}
 }
