@@ -220,7 +220,7 @@ func (t *translator) override(m legacyjson.Member, s *schema.Schema) {
 					want = f.Type
 				}
 			}
-			t.attribute(key(arg.Name), arg.Value, want, place{inPart})
+			t.attribute(key(arg.Name), arg.Value, want, place{inOverride})
 		}
 		t.line("}")
 	}

@@ -25,9 +25,9 @@ var functions = map[string]function{
 	"user":                   {false, user},
 	"env":                    {false, env},
 	"build":                  {false, buildValue},
-	"template_dir":           {false, constant("path.root", inLocal, inSource, inPart, inName)},
-	"pwd":                    {true, constant("path.cwd", inLocal, inSource, inPart, inName)},
-	"packer_version":         {true, constant("packer.version", inLocal, inSource, inPart, inName)},
+	"template_dir":           {false, constant("path.root", inLocal, inSource, inPart, inOverride, inName)},
+	"pwd":                    {true, constant("path.cwd", inLocal, inSource, inPart, inOverride, inName)},
+	"packer_version":         {true, constant("packer.version", inLocal, inSource, inPart, inOverride, inName)},
 	"build_name":             {true, constant("build.name", inPart)},
 	"build_type":             {true, constant("source.type", inPart)},
 	"timestamp":              {true, timestamp},
@@ -44,14 +44,16 @@ var functions = map[string]function{
 	"consul_key":             {false, lookup("consul_key", 1, 1)},
 	"aws_secretsmanager":     {false, lookup("aws_secretsmanager", 1, 2)},
 	"aws_secretsmanager_raw": {false, lookup("aws_secretsmanager_raw", 1, 1)},
-	"sed":                    {false, func(*translator, []operand, place) (string, error) { return "", errors.New("sed has been taken away; use replace or regex_replace") }},
+	"sed": {false, func(*translator, []operand, place) (string, error) {
+		return "", errors.New("sed has been taken away; use replace or regex_replace")
+	}},
 }
 
 // call translates the call of a function.
 func (t *translator) call(name string, args []operand, at place) (operand, error) {
 	f, ok := functions[name]
 	if !ok {
-		if at.kind == inSource || at.kind == inPart {
+		if at.kind == inSource || at.kind == inPart || at.kind == inOverride {
 			// A function of Go's own, such as printf, or of the component's.
 			f = function{stays: true}
 		} else {
@@ -177,6 +179,9 @@ func (t *translator) useEnviron(name string) {
 }
 
 func buildValue(_ *translator, args []operand, at place) (string, error) {
+	if at.kind == inOverride {
+		return "", errors.New("HCL evaluates \"override\" before there is a build")
+	}
 	if at.kind != inPart {
 		return "", errors.New("build could be called in provisioners and post-processors only")
 	}

@@ -19,8 +19,9 @@ const (
 	inDefault placeKind = iota // the default of a variable
 	inLocal
 	inSource
-	inPart // a provisioner or post-processor
-	inName // what must be known before any build
+	inPart     // a provisioner or post-processor
+	inOverride // what a provisioner does differently for one source
+	inName     // what must be known before any build
 )
 
 // translated is HCL's source of an expression.
@@ -67,11 +68,16 @@ func (t *translator) text(s string, at place) translated {
 		case *parse.CommentNode:
 			changed = true
 		case *parse.ActionNode:
+			was := actionSource(s, n)
 			o, err := t.pipe(n.Pipe, at)
 			switch {
 			case err != nil:
-				parts = append(parts, escape(n.String()))
-				out.troubles = append(out.troubles, trouble(n.String(), err))
+				parts = append(parts, escape(was))
+				out.troubles = append(out.troubles, trouble(was, err))
+			case o.literal:
+				// It is there to hide braces from being evaluated, which they are in HCL's
+				// strings as well.
+				parts = append(parts, escape(was))
 			case o.hcl != "":
 				only = o.hcl
 				parts = append(parts, "${"+o.hcl+"}")
@@ -80,7 +86,7 @@ func (t *translator) text(s string, at place) translated {
 				parts = append(parts, "{{ "+o.call+" }}")
 				changed = true
 			default:
-				parts = append(parts, escape(n.String()))
+				parts = append(parts, escape(was))
 			}
 		default:
 			parts = append(parts, escape(n.String()))
@@ -98,6 +104,38 @@ func (t *translator) text(s string, at place) translated {
 		out.source = `"` + strings.Join(parts, "") + `"`
 	}
 	return out
+}
+
+// actionSource is what stands in s for n, without the marks that trim the text
+// around it: that was done when s was parsed.
+func actionSource(s string, n *parse.ActionNode) string {
+	from := strings.LastIndex(s[:n.Position()], "{{")
+	if from < 0 {
+		return n.String()
+	}
+	var quoted byte
+	for i := from + 2; i+1 < len(s); i++ {
+		switch c := s[i]; {
+		case quoted != 0:
+			if c == '\\' && quoted != '`' {
+				i++
+			} else if c == quoted {
+				quoted = 0
+			}
+		case c == '"' || c == '`' || c == '\'':
+			quoted = c
+		case c == '}' && s[i+1] == '}':
+			inner := s[from+2 : i]
+			if rest, ok := strings.CutPrefix(inner, "- "); ok {
+				inner = " " + rest
+			}
+			if rest, ok := strings.CutSuffix(inner, " -"); ok {
+				inner = rest + " "
+			}
+			return "{{" + inner + "}}"
+		}
+	}
+	return n.String()
 }
 
 func trouble(what string, why error) string {
@@ -183,7 +221,7 @@ func (t *translator) argument(n parse.Node, at place) (operand, error) {
 		return o, err
 	case *parse.FieldNode, *parse.DotNode:
 		// The component fills it in when it runs.
-		if at.kind != inSource && at.kind != inPart {
+		if at.kind != inSource && at.kind != inPart && at.kind != inOverride {
 			return operand{}, errors.New("no component renders it here")
 		}
 		return operand{call: n.String()}, nil

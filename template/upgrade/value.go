@@ -35,6 +35,9 @@ func (t *translator) expression(v legacyjson.Value, want cty.Type, at place) tra
 		if want == cty.Bool {
 			return translated{source: strconv.FormatBool(v.Text != "0")}
 		}
+		if want == cty.String {
+			return translated{source: quote(v.Text)}
+		}
 		return translated{source: v.Text}
 	case legacyjson.String:
 		if plain, ok := unquoted(v.Text, want); ok {
