@@ -1,6 +1,7 @@
 package template
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 
@@ -25,6 +26,22 @@ func (t *Template) CheckBuild(v Values, sel Selection, pin Pinned) hcl.Diagnosti
 	e := t.evaluation(v, pin)
 	e.building = true
 	return e.check(sel)
+}
+
+// CheckAsking is Check that really reads the data sources, and asks the servers
+// that functions ask, from this computer and with the credentials that its
+// environment holds. Nothing of what they say is kept. A data source that this
+// farm cannot read is an error.
+func (t *Template) CheckAsking(ctx context.Context, v Values, sel Selection, pin Pinned) hcl.Diagnostics {
+	e := t.evaluation(v, pin)
+	e.within(ctx)
+	diags := e.check(sel)
+	for _, d := range t.data {
+		if e.mute["data."+d.ref()] != nil {
+			diags = append(diags, failureAt(d.block, "Data source was not read", "This farm cannot read data sources of type %q yet.", d.typ))
+		}
+	}
+	return ordered(diags)
 }
 
 func (e *evaluation) check(sel Selection) hcl.Diagnostics {

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -64,10 +63,7 @@ func (m *mend) run(_ context.Context, c *console, args []string) error {
 		return nil
 	}
 	fixed := name + " (fixed)"
-	diags, err = loadLegacy(out, fixed)
-	if err != nil {
-		return err
-	}
+	diags = loadLegacy(out, fixed)
 	if !diags.HasErrors() {
 		diags = append(diags, fix.Dangling(out, fixed)...)
 	}
@@ -97,20 +93,13 @@ func legacySource(name, command string) ([]byte, error) {
 
 // loadLegacy says what is wrong with the structure of a JSON template. What its
 // components say of their arguments is for validate.
-func loadLegacy(src []byte, name string) (hcl.Diagnostics, error) {
-	dir, err := os.MkdirTemp("", "submit-template-")
-	if err != nil {
-		return nil, err
+func loadLegacy(src []byte, name string) hcl.Diagnostics {
+	t, diags := template.LoadJSON(name, src, bakehouse.Files{Cwd: "/", Home: "/"}, catalogue.Template())
+	if !diags.HasErrors() && len(t.InspectLegacy().Builders) == 0 {
+		diags = append(diags, &hcl.Diagnostic{
+			Severity: hcl.DiagError, Summary: "at least one builder must be defined",
+			Detail: "The key \"builders\" holds no builder.", Subject: &hcl.Range{Filename: name, Start: hcl.InitialPos, End: hcl.InitialPos},
+		})
 	}
-	defer os.RemoveAll(dir)
-	files := bakehouse.Files{Root: dir, Cwd: "/", Home: "/"}
-	path := files.Path(name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(path, src, 0o600); err != nil {
-		return nil, err
-	}
-	_, diags := template.Load(name, files, catalogue.Template())
-	return diags, nil
+	return diags
 }

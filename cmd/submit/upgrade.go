@@ -45,10 +45,7 @@ func (a *anew) run(_ context.Context, c *console, args []string) error {
 		return err
 	}
 	files := map[string][]byte{name: src}
-	diags, err := loadLegacy(src, name)
-	if err != nil {
-		return err
-	}
+	diags := loadLegacy(src, name)
 	if diags.HasErrors() {
 		c.complain(diags, files)
 		return failed

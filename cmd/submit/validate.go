@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
+
+	"github.com/hashicorp/hcl/v2"
 
 	"github.com/bakehouse-farm/bakehouse/template"
 )
@@ -14,8 +15,13 @@ var validateTopic = topic{
 	text: `
 Checks everything in a template that can be checked without network: its
 syntax, its variables, and the arguments of every builder, provisioner and
-post-processor of the selected builds. Data sources are not asked. PATH is a
-folder with *.pkr.hcl and *.pkr.json files, or one file.`,
+post-processor of the selected builds. PATH is a folder with *.pkr.hcl and
+*.pkr.json files, one file, or - for a JSON template on the standard input.
+
+Data sources are not read, and what depends on them is not known, unless
+-evaluate-datasources asks for it: then they are read from this computer and with
+its credentials, and so are the servers that functions such as vault ask. In a
+build, it is an agent that reads them.`,
 	exits: `  0  the template is valid; there may be warnings
   1  it is not; what is wrong was printed
 `,
@@ -32,14 +38,11 @@ func (v *validate) flags(f *flag.FlagSet) {
 	v.recipe.flags(f)
 	v.look.flags(f)
 	f.BoolVar(&v.syntaxOnly, "syntax-only", false, "check the syntax only; variables need no values")
-	f.BoolVar(&v.dataSources, "evaluate-datasources", false, "really ask data sources; not supported yet")
+	f.BoolVar(&v.dataSources, "evaluate-datasources", false, "really read data sources, from this computer and with its credentials")
 	f.BoolVar(&v.noWarn, "no-warn-undeclared-var", false, "do not warn of values in variable files whose variable is not declared")
 }
 
-func (v *validate) run(_ context.Context, c *console, args []string) error {
-	if v.dataSources {
-		return errors.New("-evaluate-datasources is not supported yet: data sources are asked by an agent, when a build is planned")
-	}
+func (v *validate) run(ctx context.Context, c *console, args []string) error {
 	u, colored := v.look.ui(c), v.look.colored(c)
 	d, p, err := v.recipe.load(c, u, args[0], colored)
 	if err != nil {
@@ -52,7 +55,13 @@ func (v *validate) run(_ context.Context, c *console, args []string) error {
 	if err := v.recipe.evaluate(c, d, p, template.Inputs{WarnUndeclared: !v.noWarn}); err != nil {
 		return err
 	}
-	if p.show(d.template.Check(d.values, d.selection, d.pinned)) {
+	check := d.template.Check
+	if v.dataSources {
+		check = func(values template.Values, sel template.Selection, pin template.Pinned) hcl.Diagnostics {
+			return d.template.CheckAsking(ctx, values, sel, pin)
+		}
+	}
+	if p.show(check(d.values, d.selection, d.pinned)) {
 		return failed
 	}
 	u.Say("The configuration is valid.")
