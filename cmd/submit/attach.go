@@ -67,7 +67,7 @@ func (a *attach) run(ctx context.Context, c *console, args []string) error {
 	u.Say("")
 	w := &watch{
 		console: c, ui: u, farm: f, submission: sub, id: e.ID, run: e.Run, at: e.Started,
-		back: "submit attach" + a.again() + " " + e.ID, outputs: a.outputs, timeline: a.timeline,
+		back: "submit attach" + a.again() + " " + e.ID, again: a.again(), outputs: a.outputs, timeline: a.timeline,
 	}
 	if _, err := os.Stat(sub.Cwd); w.outputs && err != nil {
 		u.Error(fmt.Sprintf("It was submitted from %s, which is not on this computer: no files are written.", sub.Cwd))

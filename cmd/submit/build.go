@@ -28,8 +28,8 @@ file, or - for a JSON template on the standard input. Files that the template
 writes on this computer, such as a manifest, are put where it says.
 
 The builds do not depend on this program. Sent again while it runs, the same
-submission (template, files, variables, -only, -except, -force, -on-error, pool
-and -id) is joined, not started anew. Ctrl-C cancels the builds and waits for
+submission (template, files, variables, -only, -except, -force, policy flags,
+pool and -id) is joined, not started anew. Ctrl-C cancels the builds and waits for
 the clean-up; a second one leaves at once. "submit attach" comes back.`,
 	exits: `  0  all builds succeeded; with -detach, the submission was accepted
   1  a build failed or was cancelled, or nothing could be started
@@ -41,14 +41,13 @@ type build struct {
 	connection
 	recipe
 	look
-	poolName        string
-	parallel        int
-	onError         string
+	poolName string
+	parallel int
+	policy
 	force           bool
 	detach          bool
 	id              string
 	warnUndeclared  bool
-	debug           bool
 	timeline        bool
 	stop            bool
 	skipEnforcement bool // a flag of Packer that changes nothing here
@@ -60,12 +59,11 @@ func (b *build) flags(f *flag.FlagSet) {
 	b.look.flags(f)
 	f.StringVar(&b.poolName, "pool", "", "`name` of the pool of agents that shall build ($BAKEHOUSE_POOL, else default; with -local, local)")
 	f.IntVar(&b.parallel, "parallel-builds", 0, "most builds at a time, `n`; 0 means all at once")
-	f.StringVar(&b.onError, "on-error", "cleanup", "`what` to do when a build fails: cleanup, or abort to leave everything as it is")
+	b.policy.flags(f)
 	f.BoolVar(&b.force, "force", false, "replace images of the same name")
 	f.BoolVar(&b.detach, "detach", false, "leave as soon as the submission is accepted")
 	f.StringVar(&b.id, "id", "", "`text` that makes this submission another one than the same without it")
 	f.BoolVar(&b.warnUndeclared, "warn-on-undeclared-var", false, "warn of values in variable files whose variable is not declared")
-	f.BoolVar(&b.debug, "debug", false, "not supported: a farm has no terminal to pause at")
 	f.BoolVar(&b.timeline, "timeline", false, "at the end, show where the time went")
 	f.BoolVar(&b.stop, "stop", false, "with -local, stop the processes at the end if this command started them")
 	f.BoolVar(&b.skipEnforcement, "skip-enforcement", false, "accepted for Packer's sake: nothing is enforced by HCP Packer")
@@ -73,18 +71,10 @@ func (b *build) flags(f *flag.FlagSet) {
 
 // check refuses what cannot be done, before anything is done.
 func (b *build) check() error {
-	switch b.onError {
-	case "cleanup", "abort":
-	case "ask":
-		return errors.New("-on-error=ask is not supported yet: choose cleanup or abort")
-	case "run-cleanup-provisioner":
-		return errors.New("-on-error=run-cleanup-provisioner is not supported yet: choose cleanup or abort")
-	default:
-		return fmt.Errorf("-on-error=%s: choose cleanup or abort", b.onError)
+	if err := b.policy.check(); err != nil {
+		return err
 	}
 	switch {
-	case b.debug:
-		return errors.New("-debug is not supported: a farm has no terminal to pause at (-on-error=abort leaves the machine of a failed build running; submit logs and submit timeline show what it did)")
 	case b.stop && !b.local:
 		return errors.New("-stop is for -local only")
 	case b.stop && b.detach:
@@ -151,7 +141,7 @@ func (b *build) start(ctx context.Context, c *console, u *ui.UI, f *farm.Farm, d
 	}
 	s := bakehouse.Submission{
 		Template: d.path, Title: d.title(), Cwd: d.files.Cwd, Home: d.files.Home,
-		Only: b.only, Except: b.except, Parallel: max(b.parallel, 0), Policy: bakehouse.Policy{OnError: b.onError}, Force: b.force,
+		Only: b.only, Except: b.except, Parallel: max(b.parallel, 0), Policy: b.policy.of(b.local), Force: b.force,
 		Pool: pool, TraceParent: c.getenv("TRACEPARENT"), User: userName(c),
 	}
 	if err := f.CheckPool(ctx, pool, patience); err != nil {
@@ -207,7 +197,7 @@ func (b *build) follow(ctx, begin context.Context, c *console, u *ui.UI, f *farm
 	u.Colors(d.builds)
 	w := &watch{
 		console: c, ui: u, farm: f, submission: sub, id: s.ID, run: s.Run, at: s.At,
-		back: back, outputs: true, timeline: b.timeline, mine: true,
+		back: back, again: b.again(), outputs: true, timeline: b.timeline, mine: true,
 	}
 	if b.local {
 		config, err := localConfig(b.state, u.Say)

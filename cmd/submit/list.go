@@ -16,7 +16,7 @@ import (
 var listTopic = topic{
 	name: "list", args: "", least: 0, most: 0,
 	summary: "list submissions, those that run and those that ran",
-	text:    `Lists submissions, the newest first.`,
+	text:    `Lists submissions, the newest first, and then the builds that wait for somebody.`,
 	exits: `  0  done, also when there are none
   1  the farm could not be asked
 `,
@@ -52,14 +52,30 @@ func (l *listing) run(ctx context.Context, c *console, _ []string) error {
 	if err != nil {
 		return err
 	}
+	waiting, err := f.Waiting(ctx, l.pool, l.limit)
+	if err != nil {
+		return err
+	}
 	if l.json {
-		if entries == nil {
-			entries = []farm.Entry{}
-		}
-		return printJSON(c.out, entries)
+		return printJSON(c.out, append(append([]farm.Entry{}, entries...), waiting...))
 	}
 	writeList(c.out, entries, time.Now())
+	writeWaiting(c.out, waiting, time.Now())
 	return nil
+}
+
+// writeWaiting lists builds that wait for a decision.
+func writeWaiting(w io.Writer, entries []farm.Entry, now time.Time) {
+	if len(entries) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nBuilds that wait (submit resolve, submit retry, submit show):")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "BUILD\tSUBMISSION\tSOURCE\tSTARTED")
+	for _, e := range entries {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s ago\n", e.ID, e.Submission, e.Source, ui.Short(now.Sub(e.Started)))
+	}
+	_ = t.Flush() // the reader may have gone
 }
 
 func writeList(w io.Writer, entries []farm.Entry, now time.Time) {

@@ -112,11 +112,12 @@ func folderOf(store string) []string {
 // that the same one sent again is the same.
 func submissionID(s bakehouse.Submission, values json.RawMessage, extra string) string {
 	seed, err := json.Marshal(struct {
-		Bundle, Template, OnError, Pool, Extra string
-		Values                                 json.RawMessage
-		Only, Except                           []string
-		Force                                  bool
-	}{s.Bundle, s.Template, s.OnError, s.Pool, extra, values, s.Only, s.Except, s.Force})
+		Bundle, Template, Pool, Extra string
+		Values                        json.RawMessage
+		Only, Except                  []string
+		Force                         bool
+		Policy                        bakehouse.Policy
+	}{s.Bundle, s.Template, s.Pool, extra, values, s.Only, s.Except, s.Force, s.Policy})
 	if err != nil {
 		panic(err) // strings, and JSON that was just made
 	}

@@ -22,7 +22,7 @@ func TestSubmissionID(t *testing.T) {
 	base := func() (bakehouse.Submission, json.RawMessage, string) {
 		return bakehouse.Submission{
 			Title: "web", Bundle: "b", Template: "web.pkr.hcl", Only: []string{"a"}, Except: []string{"c"},
-			OnError: "cleanup", Pool: "east", User: "ann", Values: "sealed", TraceParent: "00-1", Parallel: 1,
+			Policy: bakehouse.Policy{OnError: "cleanup"}, Pool: "east", User: "ann", Values: "sealed", TraceParent: "00-1", Parallel: 1,
 		}, json.RawMessage(`{"version":"1"}`), ""
 	}
 	id := submissionID(base())
@@ -44,6 +44,7 @@ func TestSubmissionID(t *testing.T) {
 		{"template", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.Template = "./web.pkr.hcl" }, false},
 		{"only", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.Only = nil }, false},
 		{"only as except", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.Only, s.Except = s.Except, s.Only }, false},
+		{"checkpoints", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.Checkpoint = true }, false},
 		{"on-error", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.OnError = "abort" }, false},
 		{"force", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.Force = true }, false},
 		{"pool", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.Pool = "west" }, false},

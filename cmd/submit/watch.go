@@ -24,6 +24,7 @@ type watch struct {
 	id, run    string
 	at         time.Time // when the submission began
 	back       string    // the command that comes back to it
+	again      string    // the flags by which other commands reach the same farm
 	outputs    bool      // put what the builds made for this computer where it belongs
 	timeline   bool      // show it at the end
 	mine       bool      // an interrupt cancels; otherwise it leaves
@@ -130,6 +131,9 @@ func (w *watch) end(ctx context.Context, results bakehouse.Results, err error, i
 	// What ends now has to be finished, whatever else the user presses.
 	outputErr := w.apply(context.WithoutCancel(ctx), results)
 	w.ui.Summary(results, w.took(results), interrupted && errors.Is(err, farm.ErrCancelled))
+	if line := keptLine(results, w.again); line != "" {
+		w.ui.Say("\n" + line)
+	}
 	if errors.Is(err, farm.ErrCancelled) && !interrupted {
 		w.ui.Error("Submission was cancelled.")
 	}

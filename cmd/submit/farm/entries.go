@@ -1,6 +1,7 @@
 package farm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,8 @@ type Entry struct {
 	// Status is running, done, failed, cancelled, terminated or timed out.
 	Status  string    `json:"status"`
 	Started time.Time `json:"started"`
+	// State is "parked" while a build waits for somebody.
+	State string `json:"state,omitempty"`
 	// Ended is zero while it runs.
 	Ended time.Time `json:"ended,omitzero"`
 }
@@ -62,12 +65,10 @@ func entry(i *workflowpb.WorkflowExecutionInfo) Entry {
 		return v
 	}
 	e.Template, e.Source = attribute("BakehouseTemplate"), attribute("BakehouseSource")
+	e.State = attribute("BakehouseState")
 	e.Submission = e.ID
 	if e.IsBuild {
-		e.Submission = i.GetParentExecution().GetWorkflowId()
-		if e.Submission == "" {
-			e.Submission = attribute("BakehouseSubmission")
-		}
+		e.Submission = cmp.Or(attribute("BakehouseSubmission"), i.GetParentExecution().GetWorkflowId())
 	}
 	return e
 }
@@ -120,6 +121,9 @@ func choose(prefix string, found []Entry) (Entry, error) {
 	var distinct []Entry
 	seen := map[string]bool{}
 	for _, e := range found {
+		if build := strings.TrimSuffix(e.ID, keptSuffix); build != e.ID && slices.ContainsFunc(found, func(o Entry) bool { return o.ID == build }) {
+			continue // what is kept of a build is that build
+		}
 		if !seen[e.ID] {
 			seen[e.ID] = true
 			distinct = append(distinct, e) // the newest comes first
