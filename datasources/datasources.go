@@ -1,5 +1,6 @@
 // Package datasources says how a template asks the world a question while it is
-// evaluated. The data sources of a cloud live with its builders.
+// evaluated. The data sources of Packer's core are packages below this one;
+// those of a cloud live with its builders.
 package datasources
 
 import (

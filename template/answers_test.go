@@ -411,3 +411,32 @@ func TestNobodyToAsk(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Nobody is asked where expressions are only tried.
+func TestConsoleDoesNotAsk(t *testing.T) {
+	for _, tt := range []struct{ archive, line string }{
+		{askingHCL, `"x-${vault("secret/data/db", "password")}"`},
+		{askingHCL, `"x-${local.ami}"`},
+		{askingJSON, "x-{{user `pw`}}"},
+		{askingJSON, "x-{{user `again` | upper}}"},
+	} {
+		d := full()
+		tpl, values := asking(t, tt.archive, d)
+		c, diags := tpl.Console(values, pinned)
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		if got, diags := c.Evaluate(tt.line, pinned); diags.HasErrors() || got != Unknown {
+			t.Errorf("%s is %q (%v), want %s", tt.line, got, diags, Unknown)
+		}
+		variables, locals := c.Variables()
+		for _, n := range append(variables, locals...) {
+			if n.Value != Unknown {
+				t.Errorf("%s is %q, want %s", n.Name, n.Value, Unknown)
+			}
+		}
+		if len(d.asked) > 0 {
+			t.Errorf("asked %v", d.asked)
+		}
+	}
+}

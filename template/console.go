@@ -1,6 +1,7 @@
 package template
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -111,7 +112,11 @@ func (c *Console) render(line string, pin Pinned) (string, hcl.Diagnostics) {
 	out, err := interpolate.Render(line, interpolate.Context{
 		Time: pin.Time, Seed: fmt.Sprintf("%s\x00%d", pin.Seed, c.lines), Version: pin.version(),
 		Dir: e.t.files.Cwd, TemplateDir: e.t.files.Abs(e.t.base), User: e.user,
+		Unknown: e.unknown,
 	})
+	if errors.Is(err, interpolate.ErrUnknown) {
+		return Unknown, nil
+	}
 	if err != nil {
 		return "", hcl.Diagnostics{failure("Interpolation error", "%s.", strings.TrimSuffix(err.Error(), "."))}
 	}

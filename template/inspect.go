@@ -143,6 +143,9 @@ func (t *Template) InspectLegacy() LegacyInspection {
 func (e *evaluation) userValues() []Named {
 	var list []Named
 	for name, value := range e.user {
+		if e.unknown[name] {
+			value = Unknown
+		}
 		list = append(list, Named{name, value})
 	}
 	slices.SortFunc(list, func(a, b Named) int { return cmp.Compare(a.Name, b.Name) })
