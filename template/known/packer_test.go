@@ -107,12 +107,19 @@ func componentsOf(t *testing.T, packer string) []known.Ref {
 // validate lets packer look at a template.
 func validate(t *testing.T, packer, text string) (ok bool, said string) {
 	t.Helper()
+	return validateIn(t, packer, t.TempDir(), text)
+}
+
+// validateIn lets packer look at a template that names files in a folder.
+func validateIn(t *testing.T, packer, folder, text string) (ok bool, said string) {
+	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "a.pkr.hcl"), []byte(text), 0o600); err != nil {
+	file := filepath.Join(dir, "a.pkr.hcl")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), packer, "validate", "a.pkr.hcl")
-	cmd.Dir = dir
+	cmd := exec.CommandContext(t.Context(), packer, "validate", file)
+	cmd.Dir = folder
 	cmd.Env = append(os.Environ(), "PACKER_CACHE_DIR="+dir, "TMPDIR="+dir, "HOME="+dir, "CHECKPOINT_DISABLE=1", "PACKER_NO_COLOR=1")
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

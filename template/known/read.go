@@ -179,6 +179,7 @@ func (f *field) schema() schema.Field {
 		s.Type, s.Duration = cty.String, true
 	default:
 		s.Type = typeOf(f.typ)
+		s.Whole = true // as Packer has it, but where a flag says otherwise
 	}
 	for _, flag := range f.flags {
 		switch flag {
@@ -190,6 +191,8 @@ func (f *field) schema() schema.Field {
 			s.Secret = true
 		case "late":
 			s.Late = true
+		case "fraction":
+			s.Whole = false
 		default:
 			panic(fmt.Sprintf("argument %s: unknown flag %q", f.name, flag))
 		}
@@ -217,4 +220,3 @@ func typeOf(s string) cty.Type {
 	}
 	panic(fmt.Sprintf("unknown type %q", s))
 }
-

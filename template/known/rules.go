@@ -16,8 +16,8 @@ import (
 // "!" in the files of arguments, with the words that Packer has for the finding
 // behind a colon:
 //
-//	need A B $C        at least one of the arguments A and B is set, or the
-//	                   environment variable C is
+//	need A B $C ~/d    at least one of the arguments A and B is set, or the
+//	                   environment variable C is, or the file is there
 //	one A B            at most one of them is set
 //	with A B C         when A is set, so are B and C
 //	in A x y           A is one of these words, if it is set
@@ -151,6 +151,19 @@ func (s *settings) set(name string) bool {
 	return false
 }
 
+// given tells whether an argument is set, an environment variable ($NAME), or a
+// file is there (~/NAME).
+func (s *settings) given(name string) bool {
+	if env, ok := strings.CutPrefix(name, "$"); ok {
+		return s.getenv(env) != ""
+	}
+	if strings.HasPrefix(name, "~/") {
+		_, err := os.Stat(s.files.Path(name))
+		return err == nil
+	}
+	return s.set(name)
+}
+
 // open tells whether an argument's value is not known yet, or that of
 // something in it, or that of the block that it is in.
 func (s *settings) open(names ...string) bool {
@@ -195,7 +208,7 @@ func (r rule) broken(s *settings) []bakehouse.Finding {
 	}
 	a := args[0]
 	say := func(format string, words ...any) []bakehouse.Finding {
-		f := bakehouse.Finding{Field: strings.TrimPrefix(a, "$"), Message: r.text}
+		f := bakehouse.Finding{Field: a, Message: r.text}
 		if r.text == "" {
 			f.Message = fmt.Sprintf(format, words...)
 		}
@@ -204,11 +217,11 @@ func (r rule) broken(s *settings) []bakehouse.Finding {
 	switch r.verb {
 	case "need":
 		for _, arg := range args {
-			if env, ok := strings.CutPrefix(arg, "$"); ok && s.getenv(env) != "" || s.set(arg) {
+			if s.given(arg) {
 				return nil
 			}
 		}
-		args = slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return arg[0] == '$' })
+		args = slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return strings.ContainsAny(arg, "$~") })
 		if len(args) > 1 {
 			return say("one of %s must be set", strings.Join(args, ", "))
 		}
