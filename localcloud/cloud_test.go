@@ -182,8 +182,6 @@ func TestImageOfRunning(t *testing.T) {
 	c, fake := start(t)
 	i := launch(t, c, ubuntu(t, c))
 	fake.Write(i, "/baked", "yes")
-	_, err := c.CreateImage(t.Context(), &ec2.CreateImageInput{InstanceId: aws.String(i), Name: aws.String("live"), NoReboot: aws.Bool(true)})
-	refused(t, err, "UnsupportedOperation")
 	img := bake(t, c, i, "live")
 	eventually(t, "restarted", func() bool { s, _ := fake.Status(i); return s.State == "running" && s.Boots == 2 })
 	if got := instance(t, c, i).State.Name; got != types.InstanceStateNameRunning {
@@ -191,6 +189,35 @@ func TestImageOfRunning(t *testing.T) {
 	}
 	if n := launch(t, c, *img.ImageId); fake.Read(n, "/baked") != "yes" {
 		t.Error("file is not in the image")
+	}
+}
+
+// With NoReboot, it goes on as it was; the image holds what it had written then.
+func TestImageLive(t *testing.T) {
+	c, fake := start(t)
+	i := launch(t, c, ubuntu(t, c))
+	fake.Write(i, "/baked", "yes")
+	first := awaitImage(t, c, *must[*ec2.CreateImageOutput](t)(c.CreateImage(t.Context(), &ec2.CreateImageInput{
+		InstanceId: aws.String(i), Name: aws.String("one"), NoReboot: aws.Bool(true),
+	})).ImageId)
+	fake.Write(i, "/later", "yes")
+	snap := must[*ec2.CreateSnapshotOutput](t)(c.CreateSnapshot(t.Context(), &ec2.CreateSnapshotInput{VolumeId: instance(t, c, i).BlockDeviceMappings[0].Ebs.VolumeId}))
+	eventually(t, "snapshot", func() bool {
+		return must[*ec2.DescribeSnapshotsOutput](t)(c.DescribeSnapshots(t.Context(), &ec2.DescribeSnapshotsInput{SnapshotIds: []string{*snap.SnapshotId}})).Snapshots[0].State == "completed"
+	})
+	if s, _ := fake.Status(i); s.Boots != 1 || s.State != "running" || instance(t, c, i).State.Name != "running" {
+		t.Errorf("it is %s after %d boots", s.State, s.Boots)
+	}
+	stop(t, c, i)
+	second := bake(t, c, i, "two")
+	for _, at := range []struct {
+		image types.Image
+		later string
+	}{{first, ""}, {second, "yes"}} {
+		n := launch(t, c, *at.image.ImageId)
+		if fake.Read(n, "/baked") != "yes" || fake.Read(n, "/later") != at.later {
+			t.Errorf("%s has %q and %q", *at.image.Name, fake.Read(n, "/baked"), fake.Read(n, "/later"))
+		}
 	}
 }
 

@@ -273,7 +273,9 @@ func createImage(c *call, in *createImageInput) (*imageID, error) {
 	case i.State != state.Running && i.State != state.Stopped:
 		return nil, wire.Errorf("InvalidParameterValue", "Instance is not in state 'running' or 'stopped' (it is %s)", i.State)
 	case i.State == state.Running && in.NoReboot:
-		return nil, wire.Errorf("UnsupportedOperation", "localcloud captures an instance only while it stands still: leave out NoReboot, which lets it restart %s, or stop it first", i.ID)
+		if err := c.canCaptureLive(i); err != nil {
+			return nil, err
+		}
 	case i.State == state.Running:
 		i.Reboot = true
 		state.Put(c.Tx, i)
@@ -290,6 +292,14 @@ func createImage(c *call, in *createImageInput) (*imageID, error) {
 	c.later(func() { c.cloud.attend(i.Region, i.ID) })
 	c.later(func() { poke(c.cloud.ripe) })
 	return &imageID{img.ID}, nil
+}
+
+// canCaptureLive tells whether a running instance can be captured as it is.
+func (c *call) canCaptureLive(i *state.Instance) error {
+	if _, ok := c.cloud.host.(snapshotter); ok {
+		return nil
+	}
+	return wire.Errorf("UnsupportedOperation", "this localcloud captures an instance only while it stands still: stop %s first, or let CreateImage restart it", i.ID)
 }
 
 // capture begins a snapshot of each of an instance's volumes that the image is
@@ -321,6 +331,7 @@ func (c *call) capture(img *state.Image, i *state.Instance, in *createImageInput
 		s.Description = fmt.Sprintf("Created by CreateImage(%s) for %s", i.ID, img.ID)
 		s.Encrypted, s.KMSKey = s.Encrypted || m.Encrypted, cmp.Or(s.KMSKey, m.KMSKey)
 		s.Tags = tagged(in.TagSpecification, "snapshot")
+		s.Live = s.Freezes != "" && in.NoReboot && i.State == state.Running
 		state.Put(c.Tx, s)
 		m.Volume, m.Snapshot, m.Size = "", s.ID, max(m.Size, v.Size)
 		m.Encrypted, m.KMSKey = s.Encrypted, s.KMSKey

@@ -129,13 +129,29 @@ func rootVolume(i *state.Instance) string {
 	return ""
 }
 
+// snapshotter is a host that can capture a running instance. *sandbox.Host is
+// one.
+type snapshotter interface {
+	// Snapshot makes what a running instance has written a layer, while it goes on.
+	Snapshot(ctx context.Context, id, layer string) error
+}
+
 // freeze makes what the instance has written so far the layer of a snapshot.
-// A running instance stands still for it and is started again by run, because
-// its record asks for a reboot.
+// A running instance stands still for it, unless that is to be taken live, and
+// is started again by run, because its record asks for a reboot.
 func (l *Cloud) freeze(ctx context.Context, i *state.Instance, s *state.Snapshot) error {
-	err := l.host.Stop(ctx, i.ID)
-	if err == nil {
-		err = l.host.Freeze(ctx, i.ID, s.Freezes)
+	live, err := l.capturesLive(i, s)
+	switch {
+	case err != nil:
+	case live:
+		err = l.host.(snapshotter).Snapshot(ctx, i.ID, s.Freezes)
+		if still, e := l.capturesLive(i, s); err != nil && e == nil && !still {
+			return nil // it has ended meanwhile: look again
+		}
+	default:
+		if err = l.host.Stop(ctx, i.ID); err == nil {
+			err = l.host.Freeze(ctx, i.ID, s.Freezes)
+		}
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -155,16 +171,29 @@ func (l *Cloud) freeze(ctx context.Context, i *state.Instance, s *state.Snapshot
 	}
 	return l.update(func(t *state.Tx) {
 		i := state.Get[state.Instance](t, i.Region, i.ID)
-		if !slices.Contains(i.Layers, s.Freezes) {
-			i.Layers = append([]string{s.Freezes}, i.Layers...)
+		layers := i.Layers
+		if !slices.Contains(layers, s.Freezes) {
+			layers = append([]string{s.Freezes}, layers...)
+		}
+		if !live {
+			i.Layers = layers
 			state.Put(t, i)
 		}
 		// Deleted meanwhile? Then only the instance needs the layer.
 		if s := state.Get[state.Snapshot](t, s.Region, s.ID); s != nil {
-			s.Layers, s.Bytes = i.Layers, size
+			s.Layers, s.Bytes = layers, size
 			state.Put(t, s)
 		}
 	}, l.ripe)
+}
+
+// capturesLive tells whether a snapshot is taken while the instance runs on.
+func (l *Cloud) capturesLive(i *state.Instance, s *state.Snapshot) (bool, error) {
+	if !s.Live || i.State != state.Running {
+		return false, nil
+	}
+	status, err := l.host.Status(i.ID)
+	return status.State == sandbox.Running, err
 }
 
 // update writes and then wakes who waits on c.

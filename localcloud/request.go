@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/localcloud/faults"
 	"github.com/bakehouse-farm/bakehouse/localcloud/record"
 	"github.com/bakehouse-farm/bakehouse/localcloud/state"
@@ -17,7 +18,7 @@ import (
 )
 
 // TagBuild is the tag by which requests and resources belong to a build.
-const TagBuild = "bakehouse:build"
+const TagBuild = bakehouse.TagBuild
 
 // Faults returns the rules by which the cloud misbehaves. They are kept with
 // its state, and changed while it runs.

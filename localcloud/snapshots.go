@@ -133,8 +133,15 @@ func createSnapshot(c *call, in *createSnapshotInput) (*snapshotItem, error) {
 		return nil, err
 	}
 	if s.Freezes != "" {
-		if i := state.Get[state.Instance](c.Tx, c.region, v.Instance); i.State != state.Stopped {
-			return nil, wire.Errorf("IncorrectState", "localcloud takes snapshots of a root volume only while its instance is stopped, and %s is %s; CreateImage restarts a running instance for it", i.ID, i.State)
+		switch i := state.Get[state.Instance](c.Tx, c.region, v.Instance); i.State {
+		case state.Stopped:
+		case state.Running:
+			if err := c.canCaptureLive(i); err != nil {
+				return nil, err
+			}
+			s.Live = true
+		default:
+			return nil, wire.Errorf("IncorrectState", "localcloud takes snapshots of a root volume only while its instance is stopped or running, and %s is %s", i.ID, i.State)
 		}
 		c.later(func() { c.cloud.attend(v.Region, v.Instance) })
 	}

@@ -165,6 +165,21 @@ func (f *Fake) Freeze(_ context.Context, id, layer string) error {
 	return nil
 }
 
+// Snapshot captures a running instance, as *sandbox.Host does.
+func (f *Fake) Snapshot(_ context.Context, id, layer string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := f.instances[id]
+	switch {
+	case f.layers[layer] != nil && f.frozen[layer] == id:
+		return nil
+	case i == nil || i.status.State != sandbox.Running:
+		return fmt.Errorf("snapshot %s: it does not run", id)
+	}
+	f.layers[layer], f.frozen[layer] = maps.Clone(i.files), id
+	return nil
+}
+
 // Layers implements localcloud.Host.
 func (f *Fake) Layers() ([]string, error) {
 	f.mu.Lock()

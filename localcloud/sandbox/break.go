@@ -33,27 +33,36 @@ func (h *Host) Kill(ctx context.Context, id string) error {
 // Pause stops all processes of a running instance with SIGSTOP: it hangs, and
 // its network is silent. A stop or a restart ends it. Pausing twice is no error.
 func (h *Host) Pause(id string) error {
-	in, init, err := h.running("pause", id)
+	defer h.locked(id)()
+	_, init, err := h.running("pause", id)
 	if err != nil {
 		return err
 	}
+	if _, err := standStill(init); err != nil {
+		return fmt.Errorf("pause instance %s: %w", id, err)
+	}
+	return nil
+}
+
+// standStill stops all processes of the instance of init, and returns those
+// that were not stopped before.
+func standStill(init int) (stopped []int, err error) {
 	// Processes make others while we look: until nobody is left to make any.
 	for range 100 {
-		left, err := signalInside(init, unix.SIGSTOP)
-		if err != nil {
-			return fmt.Errorf("pause instance %s: %w", id, err)
-		}
-		if left == 0 {
-			return nil
+		more, err := signalInside(init, unix.SIGSTOP)
+		stopped = append(stopped, more...)
+		if err != nil || len(more) == 0 {
+			return stopped, err
 		}
 		time.Sleep(time.Millisecond)
 	}
-	return fmt.Errorf("pause instance %s: its processes do not stand still (%s)", id, in.dir)
+	return stopped, errors.New("its processes do not stand still")
 }
 
 // Resume lets all processes of an instance go on, also those that something
 // inside had stopped. One that is not paused stays as it is.
 func (h *Host) Resume(id string) error {
+	defer h.locked(id)()
 	_, init, err := h.running("resume", id)
 	if err != nil {
 		return err
@@ -74,6 +83,7 @@ func (h *Host) PauseLogin(id string) error { return h.signalInit("pause login of
 func (h *Host) ResumeLogin(id string) error { return h.signalInit("resume login of", id, unix.SIGCONT) }
 
 func (h *Host) signalInit(verb, id string, s unix.Signal) error {
+	defer h.locked(id)()
 	_, init, err := h.running(verb, id)
 	if err != nil {
 		return err
@@ -128,14 +138,12 @@ func statOf(pid int) []string {
 }
 
 // signalInside sends a signal to all processes of the instance of which init is
-// the first, and returns how many of them needed it. Threads count as their
-// process.
-func signalInside(init int, s unix.Signal) (int, error) {
+// the first, and returns those that needed it.
+func signalInside(init int, s unix.Signal) (needed []int, err error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	needed := 0
 	pids := []int{init}
 	for _, e := range entries {
 		if pid, err := strconv.Atoi(e.Name()); err == nil && pid != init {
@@ -145,10 +153,10 @@ func signalInside(init int, s unix.Signal) (int, error) {
 	for _, pid := range pids {
 		sent, err := signalProcess(init, pid, s)
 		if err != nil {
-			return 0, err
+			return needed, err
 		}
 		if sent {
-			needed++
+			needed = append(needed, pid)
 		}
 	}
 	return needed, nil

@@ -2,11 +2,14 @@ package sandbox_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -306,4 +309,98 @@ func TestDisk(t *testing.T) {
 	if err := other.Fill("i-shared"); bakehouse.KindOf(err) != bakehouse.Invalid || !strings.Contains(err.Error(), "-disk") {
 		t.Errorf("filled the disk of this machine: %v", err)
 	}
+}
+
+// A snapshot of a running instance holds what it had written at one moment; the
+// instance goes on, also when the one who took it was cut off.
+func TestSnapshot(t *testing.T) {
+	for _, disk := range []int64{0, 64 << 20} {
+		t.Run(fmt.Sprint(disk), func(t *testing.T) {
+			h := newHost(t)
+			l := newSpec(t, h, "i-live"+fmt.Sprint(disk))
+			l.spec.Disk = disk
+			boot(t, h, l)
+			id := l.spec.ID
+			// Two files that are never further apart than one step.
+			l.sh(t, "root", "rm -r /etc/skel; nohup sh -c 'n=0; while :; do n=$((n+1)); echo $n >/srv/one; echo $n >/srv/two; done' >/dev/null 2>&1 &")
+			l.sh(t, "root", "until test -s /srv/two; do sleep 0.01; done")
+			for range 2 {
+				if err := h.Snapshot(t.Context(), id, "layer-live"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			was := l.sh(t, "root", "cat /srv/two; pgrep -c -f srv/one")
+			eventually(t, "goes on", func() bool { return l.sh(t, "root", "cat /srv/two; pgrep -c -f srv/one") != was })
+			cut, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := h.Snapshot(cut, id, "layer-cut"); !errors.Is(err, context.Canceled) {
+				t.Errorf("cut off: %v", err)
+			}
+			was = l.sh(t, "root", "cat /srv/two")
+			eventually(t, "goes on after a cut", func() bool { return l.sh(t, "root", "cat /srv/two") != was })
+			// One that stands still for another reason stays so.
+			if err := h.Pause(id); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Snapshot(t.Context(), id, "layer-paused"); err != nil {
+				t.Fatal(err)
+			}
+			if answers(l, 200*time.Millisecond) {
+				t.Error("a snapshot has woken it")
+			}
+			if err := h.Resume(id); err != nil {
+				t.Fatal(err)
+			}
+			other := newSpec(t, h, "i-from"+fmt.Sprint(disk), "layer-live", h.HostLayer())
+			boot(t, h, other)
+			var one, two int
+			got := other.sh(t, "root", "test -e /etc/skel || echo gone; wc -l </srv/one; cat /srv/one /srv/two")
+			if lines := strings.Fields(got); len(lines) == 4 { // else it was just being written
+				one, _ = strconv.Atoi(lines[2])
+				two, _ = strconv.Atoi(lines[3])
+			}
+			if !strings.HasPrefix(got, "gone\n") || one-two < 0 || one-two > 1 {
+				t.Errorf("in the snapshot: %q", got)
+			}
+			if err := h.Stop(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Snapshot(t.Context(), id, "layer-late"); bakehouse.KindOf(err) != bakehouse.Conflict {
+				t.Errorf("snapshot of a stopped instance: %v", err)
+			}
+			for _, i := range []string{id, other.spec.ID} {
+				if err := h.Remove(t.Context(), i); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// Killed in the middle of a snapshot, the next Host lets the instance go on.
+func TestSnapshotKilled(t *testing.T) {
+	dir := t.TempDir()
+	first, err := sandbox.New(t.Context(), sandbox.Config{Dir: dir, Init: initPath})
+	if os.Geteuid() != 0 {
+		t.Skip("instances need root")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newSpec(t, first, "i-still")
+	boot(t, first, l) // removed by the first, which is closed by then: by the folder
+	count := counts(t, dir, l)
+	goesOn(t, "before", count)
+	// As a kill leaves it.
+	if err := first.Pause("i-still"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "instances", "i-still", "still"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	openHost(t, dir)
+	goesOn(t, "after", count)
 }

@@ -26,6 +26,8 @@ import (
 //	hostkeys.json  its SSH host keys, made once
 //	booted         it has booted before: no user data again
 //	lock           held by the shim
+//	still          there while it stands still for a snapshot
+//	frozen/        a copy that is going to be a layer
 //	run/           where the shim mounts things, in a namespace of its own
 //	shim.log, console.log
 type instanceDir struct{ id, dir string }

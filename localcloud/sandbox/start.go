@@ -66,6 +66,9 @@ func (h *Host) start(ctx context.Context, in instanceDir, spec Spec) error {
 	if err := in.giveBack(h.dir); err != nil {
 		return err
 	}
+	if err := os.RemoveAll(in.path("still")); err != nil {
+		return err
+	}
 	if spec.Disk > 0 {
 		if err := in.attach(spec.Disk); err != nil {
 			return err
@@ -295,6 +298,9 @@ func (h *Host) adopt(context.Context) error {
 			continue
 		}
 		alive[in.id] = true
+		if err := in.wake(); err != nil {
+			return err
+		}
 		var r run
 		if err := readJSON(in.path("run.json"), &r); err == nil {
 			inits[r.Init] = true

@@ -184,7 +184,9 @@ type Snapshot struct {
 	// was ever written to, and until the content is frozen.
 	Layers []string
 	// Freezes is the layer that is being written for this snapshot.
-	Freezes     string
+	Freezes string
+	// Live tells that it is taken while the instance runs on.
+	Live        bool `json:",omitempty"`
 	Copied      bool // from another snapshot
 	Encrypted   bool
 	KMSKey      string
