@@ -19,7 +19,7 @@ import (
 	"github.com/bakehouse-farm/bakehouse/template"
 )
 
-// Config says what the activities work with. All fields but Traces are required.
+// Config says what the activities work with. All fields but Traces and Farm are required.
 type Config struct {
 	// Template is what templates may name.
 	Template template.Catalogue
@@ -37,6 +37,8 @@ type Config struct {
 	Cache string
 	// Traces sends traces; nil when nobody asked this agent for them.
 	Traces Traces
+	// Farm tells which builds live; nil makes Fates fail.
+	Farm Farm
 }
 
 // Machines reaches machines. It is the communicators, chosen by the target's

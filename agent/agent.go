@@ -121,10 +121,11 @@ func Run(ctx context.Context, c Config) error {
 	})
 	w.RegisterWorkflowWithOptions(workflows.Submission, workflow.RegisterOptions{Name: "Submission"})
 	w.RegisterWorkflowWithOptions(workflows.Build, workflow.RegisterOptions{Name: "Build"})
+	w.RegisterWorkflowWithOptions(workflows.Sweep, workflow.RegisterOptions{Name: "Sweep"})
 	w.RegisterActivityWithOptions(activities.New(activities.Config{
 		Template: c.Template, Builders: c.Builders, Provisioners: c.Provisioners, PostProcessors: c.PostProcessors,
 		Machines: c.Machines, Bundles: bundle.New(bucket, c.Keys), Logs: buildlog.New(bucket, c.Keys), Cache: cache,
-		Traces: traces,
+		Traces: traces, Farm: registrar{farm},
 	}), activity.RegisterOptions{SkipInvalidStructFunctions: true})
 
 	if err := w.Start(); err != nil {

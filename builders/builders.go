@@ -5,6 +5,7 @@ package builders
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/communicator"
@@ -81,6 +82,33 @@ type Checkpointer interface {
 	Checkpoint(ctx context.Context, b bakehouse.Build, r Resolved, m Machine, name string) (Image, error)
 	// Forget removes a checkpoint. Forgetting what is gone is no error.
 	Forget(ctx context.Context, b bakehouse.Build, img Image) error
+}
+
+// A Sweeper is a Builder that finds what builds have left on its platform. It
+// works with the agent's own credentials: there is no template any more.
+type Sweeper interface {
+	// Regions are the regions that builds may have been to.
+	Regions(ctx context.Context) ([]string, error)
+	// Owned lists what carries the tag of a build and a time at which it expires.
+	// The images that a build was for carry no such time.
+	Owned(ctx context.Context, region string) ([]Owned, error)
+	// Sweep removes all that a build has in a region but its results, as Release
+	// does, in the order in which the platform allows it.
+	Sweep(ctx context.Context, region string, build bakehouse.BuildID) error
+}
+
+// Owned is one thing on a platform that a build has made.
+type Owned struct {
+	Build bakehouse.BuildID `json:"build"`
+	// Source is the build's name.
+	Source string `json:"source,omitempty"`
+	Region string `json:"region"`
+	// Kind is "instance", "image", "snapshot", "volume", "security-group",
+	// "key-pair".
+	Kind string `json:"kind"`
+	ID   string `json:"id"`
+	// Expires is when nobody has a claim to it any more.
+	Expires time.Time `json:"expires"`
 }
 
 // A Capturer is a Builder that turns a machine into an image.

@@ -40,7 +40,7 @@ func topics() []topic {
 		buildTopic, attachTopic, validateTopic,
 		inspectTopic, consoleTopic,
 		listTopic, showTopic, logsTopic, timelineTopic, cancelTopic,
-		resolveTopic, pauseTopic, resumeTopic, retryTopic, execTopic, sshTopic,
+		resolveTopic, pauseTopic, resumeTopic, retryTopic, execTopic, sshTopic, sweepTopic,
 		fmtTopic, fixTopic, upgradeTopic,
 		localTopic, keyTopic, codecTopic, versionTopic,
 	}
