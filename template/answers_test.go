@@ -440,3 +440,20 @@ func TestConsoleDoesNotAsk(t *testing.T) {
 		}
 	}
 }
+
+// What was asked for may itself be a secret.
+func TestQuestionsStaySecret(t *testing.T) {
+	for _, expr := range []string{
+		`consul_key("base/${var.place}")`,
+		`try(consul_key("base/${var.place}"), "default")`,
+	} {
+		d := full()
+		d.fail = map[string]error{"consul base/hidden-place": errors.New("consul: read key base/hidden-place: connection refused")}
+		tpl, values := asking(t, "-- t.pkr.hcl --\nvariable \"place\" {\n  default   = \"hidden-place\"\n  sensitive = true\n}\nlocals {\n  x = "+expr+"\n}\nsource \"null\" \"a\" {}\nbuild {\n  sources = [\"null.a\"]\n}\n", d)
+		_, diags := tpl.Plan(context.Background(), values, Selection{}, pinned)
+		if err := Failure(diags); err == nil || bakehouse.KindOf(err).Final() ||
+			!strings.Contains(err.Error(), "base/<sensitive>: connection refused") || strings.Contains(err.Error(), "hidden-place") {
+			t.Errorf("%s: %v", expr, err)
+		}
+	}
+}

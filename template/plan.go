@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"sort"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -207,5 +208,18 @@ func Failure(diags hcl.Diagnostics) error {
 			kind = k
 		}
 	}
-	return bakehouse.Errorf(kind, "%s: %w", first.Summary, causeOf(first))
+	return &bakehouse.Error{Kind: kind, Err: &reported{first, causeOf(first)}}
 }
+
+// reported is a cause in the words of its diagnostic, from which secrets have been
+// taken; the cause itself may repeat what it was asked for.
+type reported struct {
+	diagnostic *hcl.Diagnostic
+	cause      error
+}
+
+func (r *reported) Error() string {
+	return r.diagnostic.Summary + ": " + strings.TrimSuffix(r.diagnostic.Detail, ".")
+}
+
+func (r *reported) Unwrap() error { return r.cause }
