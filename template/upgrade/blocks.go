@@ -129,7 +129,13 @@ func (t *translator) writeBuild() {
 	}
 	chains, _ := t.root.Member("post-processors")
 	for _, p := range chains.Items {
+		if p.Kind == legacyjson.List && len(p.Items) == 0 {
+			continue
+		}
 		t.line("")
+		if p.Kind == legacyjson.List && len(p.Items) == 1 {
+			p = p.Items[0]
+		}
 		if p.Kind != legacyjson.List {
 			t.part("post-processor", known.PostProcessor, p)
 			continue

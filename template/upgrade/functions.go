@@ -222,7 +222,7 @@ func split(t *translator, args []operand, at place) (string, error) {
 	if err := count("split", args, 3, 3); err != nil {
 		return "", err
 	}
-	if !args[2].number {
+	if !args[2].number || args[2].text == "" {
 		return "", errStays
 	}
 	list, err := named("split", 2, 2)(t, []operand{args[1], args[0]}, at)

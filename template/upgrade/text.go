@@ -3,6 +3,7 @@ package upgrade
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"text/template/parse"
 
@@ -44,7 +45,7 @@ func escape(s string) string {
 
 func parseText(s string) (*parse.Tree, error) {
 	tree := parse.New("")
-	tree.Mode = parse.SkipFuncCheck
+	tree.Mode = parse.SkipFuncCheck | parse.ParseComments
 	return tree.Parse(s, "", "", map[string]*parse.Tree{})
 }
 
@@ -154,7 +155,8 @@ type operand struct {
 	call string
 	// changed tells that call is not what it was: it refers to values of HCL.
 	changed bool
-	// literal tells that it is the string text; number that it is one.
+	// literal tells that it is the string text; number that it is a number, which
+	// is in text when it is whole.
 	literal, number bool
 	text            string
 }
@@ -210,7 +212,12 @@ func (t *translator) argument(n parse.Node, at place) (operand, error) {
 	case *parse.StringNode:
 		return literal(n.Text)
 	case *parse.NumberNode:
-		return operand{hcl: n.Text, call: n.Text, number: true, text: n.Text}, nil
+		o := operand{call: escape(n.Text), number: true}
+		if n.IsInt {
+			o.text = strconv.FormatInt(n.Int64, 10)
+			o.hcl = o.text
+		}
+		return o, nil
 	case *parse.IdentifierNode:
 		return t.call(n.Ident, nil, at)
 	case *parse.PipeNode:

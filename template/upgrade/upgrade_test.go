@@ -277,3 +277,133 @@ func TestLayout(t *testing.T) {
 		}
 	})
 }
+
+// What no component is known to take is written by what it looks like.
+func TestUnknownComponents(t *testing.T) {
+	out, diags := translate(t, "t", []byte(`{
+  "builders": [{
+    "type": "nobody-knows-this", "text": "{{isotime}}", "list": [1, "2"], "map": {"a b": "c"}, "empty": {}, "none": null,
+    "block": {"map": {"a": "b"}}, "blocks": [{"a": 1}, {"a": {}}], "not a name": 1
+  }],
+  "provisioners": [{"type": "nor-this", "flag": true, "nested": [["a"], ["b"]]}]
+}`))
+	want := `source "nobody-knows-this" "nobody-knows-this" {
+  text = legacy_isotime()
+  list = [1, "2"]
+  map = {
+    "a b" = "c"
+  }
+  empty = {}
+  none  = null
+  block {
+    map = {
+      a = "b"
+    }
+  }
+  blocks {
+    a = 1
+  }
+  blocks {
+    a = {}
+  }
+  # To be done by hand: "not a name" is left out, because it is no name.
+}
+
+build {
+  sources = ["source.nobody-knows-this.nobody-knows-this"]
+
+  provisioner "nor-this" {
+    flag   = true
+    nested = [["a"], ["b"]]
+  }
+}
+`
+	if diff := cmp.Diff(want, string(out)); diff != "" {
+		t.Error(diff)
+	}
+	if len(diags) != 1 || diags[0].Severity != hcl.DiagWarning || diags[0].Subject == nil {
+		t.Errorf("one warning with a place is missing: %v", diags)
+	}
+}
+
+// Blocks within blocks are written as such where they are known.
+func TestKnownBlocks(t *testing.T) {
+	out, _ := translate(t, "t", []byte(`{"builders": [{"type": "amazon-ebs", "temporary_iam_instance_profile_policy_document": {
+  "Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": ["*"]}, {"Effect": "Deny", "Action": ["ec2:*"], "Resource": "${x}"}]}}]}`))
+	want := `  temporary_iam_instance_profile_policy_document {
+    Version = "2012-10-17"
+    Statement {
+      Effect   = "Allow"
+      Action   = ["s3:*"]
+      Resource = ["*"]
+    }
+    Statement {
+      Effect   = "Deny"
+      Action   = ["ec2:*"]
+      Resource = ["$${x}"]
+    }
+  }
+`
+	if !strings.Contains(string(out), want) {
+		t.Errorf("got:\n%s", out)
+	}
+}
+
+// What cannot be translated is warned of, and stands under a comment.
+func TestByHand(t *testing.T) {
+	src, err := os.ReadFile("testdata/by_hand.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, diags := translate(t, "by_hand", src)
+	if comments := strings.Count(string(out), "# To be done by hand: "); comments != 6 {
+		t.Errorf("%d comments\n%s", comments, out)
+	}
+	count := map[string]int{}
+	for _, d := range diags {
+		if d.Severity != hcl.DiagWarning || d.Subject == nil || d.Subject.Filename != "by_hand.json" {
+			t.Errorf("no warning with a place: %v", d)
+		}
+		count[d.Summary]++
+	}
+	if diff := cmp.Diff(map[string]int{"To be done by hand": 6, "No such builder": 2}, count); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Annotations are comments, and change nothing else.
+func TestAnnotations(t *testing.T) {
+	corpus(t, func(t *testing.T, name string, src []byte) {
+		plain, _ := translate(t, name, src)
+		annotated, diags := upgrade.HCL(src, name+".json", upgrade.Options{Catalogue: components(), Annotate: true})
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		if !strings.HasPrefix(string(annotated), "# This file was written by") {
+			t.Errorf("not annotated:\n%s", annotated)
+		}
+		if diff := cmp.Diff(code(plain), code(annotated)); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// code are the lines that are neither comments nor empty.
+func code(src []byte) []string {
+	var list []string
+	for line := range strings.Lines(string(src)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			list = append(list, line)
+		}
+	}
+	return list
+}
+
+func TestRefused(t *testing.T) {
+	for name, src := range map[string]string{"HCL": `source "null" "a" {}`, "a list": `[]`, "cut off": `{"builders": [`, "twice": `{"a": 1, "a": 2}`, "empty": ``} {
+		out, diags := upgrade.HCL([]byte(src), "t.json", upgrade.Options{})
+		if !diags.HasErrors() || out != nil {
+			t.Errorf("%s: %v %s", name, diags, out)
+		}
+	}
+}
