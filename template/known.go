@@ -3,6 +3,7 @@ package template
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -97,6 +98,11 @@ func (e *evaluation) lacks(d *definition, at hcl.Range, build string) {
 	if n := len(g.builds); build != "" && (n == 0 || g.builds[n-1] != build) {
 		g.builds = append(g.builds, build)
 	}
+}
+
+// lacking tells whether a build needs what the farm cannot run.
+func (e *evaluation) lacking(build string) bool {
+	return slices.ContainsFunc(e.gaps, func(g *gap) bool { return slices.Contains(g.builds, build) })
 }
 
 // reportGaps says once for each type that the farm cannot run it. That is an

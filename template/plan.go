@@ -64,7 +64,7 @@ func (e *evaluation) planBuild(c chosen, except *matcher) (PlannedBuild, hcl.Dia
 		Block: c.outline.index, Use: c.use.index,
 	}
 	args, diags := e.sourceArguments(c)
-	if args != nil && !diags.HasErrors() {
+	if args != nil && !diags.HasErrors() && !e.lacking(c.name) {
 		settings, more := settled(args)
 		diags = append(diags, more...)
 		b.Settings = settings
