@@ -139,7 +139,9 @@ func (e *evaluation) override(args *schema.Arguments, p *part, u use) hcl.Diagno
 	byName := obj.AsValueMap()
 	for _, name := range []string{u.name, u.source.name} {
 		if v, ok := byName[name]; ok {
-			return args.Override(v.WithMarks(marks), p.overrideAt, e.t.legacy)
+			// Packer knows no types here, also in HCL: it takes values as loosely as
+			// in a legacy template.
+			return args.Override(v.WithMarks(marks), p.overrideAt, true)
 		}
 	}
 	return nil

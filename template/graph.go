@@ -98,9 +98,13 @@ func (g *graph) visit(node string) {
 	g.way = append(g.way, node)
 	sees := map[string]bool{}
 	for _, ref := range refs {
-		for _, needed := range g.nodes(ref) {
-			sees[needed] = true
-			g.visit(needed)
+		needed, all := g.nodes(ref)
+		for _, n := range needed {
+			if all && g.state[n] == underWay {
+				continue // who asks for all there is gets what there is
+			}
+			sees[n] = true
+			g.visit(n)
 		}
 	}
 	g.way = g.way[:len(g.way)-1]
@@ -122,30 +126,32 @@ func (g *graph) where(l *local, d *component) hcl.Range {
 	return d.block
 }
 
-// nodes are what a reference needs: one node, or all of a kind.
-func (g *graph) nodes(ref hcl.Traversal) []string {
-	var all []string
+// nodes are what a reference needs: one node, or all of a kind, also the one
+// that refers to them.
+func (g *graph) nodes(ref hcl.Traversal) (needed []string, all bool) {
 	switch ref.RootName() {
 	case "local":
 		if name, ok := attrStep(ref, 1); ok {
 			if _, exists := g.locals[name]; exists {
-				return []string{"local." + name}
+				return []string{"local." + name}, false
 			}
-			return nil
+			return nil, false
 		}
 		for _, l := range g.t.locals {
-			all = append(all, "local."+l.name)
+			needed = append(needed, "local."+l.name)
 		}
+		return needed, true
 	case "data":
 		typ, typed := attrStep(ref, 1)
 		name, named := attrStep(ref, 2)
 		for _, d := range g.t.data {
 			if (!typed || d.typ == typ) && (!named || d.name == name) {
-				all = append(all, "data."+d.ref())
+				needed = append(needed, "data."+d.ref())
 			}
 		}
+		return needed, !named
 	}
-	return all
+	return nil, false
 }
 
 // context holds what an expression refers to; making it hold everything each

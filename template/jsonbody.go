@@ -2,6 +2,7 @@ package template
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
@@ -27,6 +28,9 @@ func (l literalExpr) UnwrapExpression() hcl.Expression { return l.Expression }
 type jsonBody struct {
 	members []jsonMember
 	rng     hcl.Range
+	// fold tells that upper and lower case make no difference in a name, which is
+	// how Packer reads the arguments of components.
+	fold bool
 }
 
 type jsonMember struct {
@@ -61,9 +65,18 @@ func objectBody(x hcl.Expression) (*jsonBody, hcl.Diagnostics) {
 	return b, diags
 }
 
+// take removes the member of that name and returns it.
 func (b *jsonBody) take(name string) (jsonMember, bool) {
+	m, ok := b.takeIf(func(m jsonMember) bool { return m.name == name })
+	if !ok && b.fold {
+		m, ok = b.takeIf(func(m jsonMember) bool { return strings.EqualFold(m.name, name) })
+	}
+	return m, ok
+}
+
+func (b *jsonBody) takeIf(wanted func(jsonMember) bool) (jsonMember, bool) {
 	for i, m := range b.members {
-		if m.name == name {
+		if wanted(m) {
 			b.members = append(b.members[:i:i], b.members[i+1:]...)
 			return m, true
 		}
@@ -95,7 +108,7 @@ func (b *jsonBody) Content(s *hcl.BodySchema) (*hcl.BodyContent, hcl.Diagnostics
 func (b *jsonBody) PartialContent(s *hcl.BodySchema) (*hcl.BodyContent, hcl.Body, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
 	content := &hcl.BodyContent{Attributes: hcl.Attributes{}, MissingItemRange: b.rng}
-	rest := &jsonBody{rng: b.rng, members: append([]jsonMember(nil), b.members...)}
+	rest := &jsonBody{rng: b.rng, fold: b.fold, members: append([]jsonMember(nil), b.members...)}
 	for _, a := range s.Attributes {
 		if m, ok := rest.take(a.Name); ok {
 			content.Attributes[a.Name] = &hcl.Attribute{
@@ -117,6 +130,7 @@ func (b *jsonBody) PartialContent(s *hcl.BodySchema) (*hcl.BodyContent, hcl.Body
 		}
 		for _, x := range list {
 			inner, more := objectBody(x)
+			inner.fold = b.fold
 			diags = append(diags, more...)
 			content.Blocks = append(content.Blocks, &hcl.Block{Type: header.Type, Body: inner, DefRange: m.at, TypeRange: m.at})
 		}

@@ -1,6 +1,7 @@
 package template
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -27,7 +28,11 @@ func (t *Template) loadLegacy(path string) hcl.Diagnostics {
 	b := &build{at: body.rng, legacy: &legacyBuild{}}
 	for _, m := range body.members {
 		var more hcl.Diagnostics
-		switch m.name {
+		name := rootKey(m.name)
+		if name != "" && isNull(m.value) {
+			continue // as if it were not there
+		}
+		switch name {
 		case "variables":
 			more = t.legacyDeclare(m.value)
 		case "sensitive-variables":
@@ -46,24 +51,51 @@ func (t *Template) loadLegacy(path string) hcl.Diagnostics {
 		case "post-processors":
 			b.legacy.chains, more = legacyChains(m.value)
 		case "min_packer_version":
-			more = legacyText(m.value, func(s string) hcl.Diagnostics { return requireVersion(">= "+s, m.value.Range()) })
+			more = legacyText(m.value, func(s string) hcl.Diagnostics {
+				if s == "" {
+					return nil
+				}
+				return requireVersion(">= "+s, m.value.Range())
+			})
 		case "description":
 			more = legacyText(m.value, func(s string) hcl.Diagnostics { t.description = s; return nil })
 		case "push":
+			_, more = objectBody(m.value)
 		default:
-			if !strings.HasPrefix(m.name, "_") {
+			if strings.HasPrefix(m.name, "_") {
+				more = legacyText(m.value, func(string) hcl.Diagnostics { return nil })
+			} else {
 				more = hcl.Diagnostics{failureAt(m.at, "Unknown root level key in template: '"+m.name+"'", "Comments may be written as keys that start with an underscore.")}
 			}
 		}
 		diags = append(diags, more...)
 	}
 	for _, m := range body.members {
-		if m.name == "sensitive-variables" {
+		if rootKey(m.name) == "sensitive-variables" && !isNull(m.value) {
 			diags = append(diags, t.legacySensitive(m.value)...)
 		}
 	}
 	t.builds = append(t.builds, b)
 	return diags
+}
+
+// rootKey is the key of a legacy template that name is, in whatever case it is
+// written, or nothing.
+func rootKey(name string) string {
+	for _, key := range []string{
+		"min_packer_version", "description", "variables", "sensitive-variables", "builders", "provisioners",
+		"error-cleanup-provisioner", "post-processors", "push",
+	} {
+		if strings.EqualFold(name, key) {
+			return key
+		}
+	}
+	return ""
+}
+
+func isNull(x hcl.Expression) bool {
+	v, diags := x.Value(nil)
+	return !diags.HasErrors() && v.IsNull()
 }
 
 func (t *Template) parseLegacy(path string) (*jsonBody, hcl.Diagnostics) {
@@ -81,10 +113,9 @@ func (t *Template) legacyDeclare(x hcl.Expression) hcl.Diagnostics {
 	body, diags := objectBody(x)
 	for _, m := range body.members {
 		v := &variable{name: m.name, typ: cty.String, at: m.at}
-		value, more := m.value.Value(nil)
-		diags = append(diags, more...)
-		if !value.IsNull() {
+		if !isNull(m.value) {
 			v.def = m.value
+			diags = append(diags, legacyText(m.value, func(string) hcl.Diagnostics { return nil })...)
 		}
 		diags = append(diags, t.addVariable(v)...)
 	}
@@ -93,6 +124,9 @@ func (t *Template) legacyDeclare(x hcl.Expression) hcl.Diagnostics {
 
 func (t *Template) legacySensitive(x hcl.Expression) hcl.Diagnostics {
 	list, diags := hcl.ExprList(x)
+	if diags.HasErrors() {
+		return hcl.Diagnostics{failureAt(x.Range(), "Not a list", "A list of names of variables is required here.")}
+	}
 	for _, one := range list {
 		diags = append(diags, legacyText(one, func(name string) hcl.Diagnostics {
 			v := t.variable(name)
@@ -117,6 +151,19 @@ func legacyText(x hcl.Expression, use func(string) hcl.Diagnostics) hcl.Diagnost
 	return use(v.AsString())
 }
 
+// looseText is a string, or a number or truth taken for one; empty for null.
+func looseText(x hcl.Expression) (string, hcl.Diagnostics) {
+	v, diags := x.Value(nil)
+	if diags.HasErrors() || v.IsNull() {
+		return "", diags
+	}
+	s, err := looseString(v)
+	if err != nil {
+		return "", hcl.Diagnostics{failureAt(x.Range(), "Not a string", "A string is required here.")}
+	}
+	return s, nil
+}
+
 func (t *Template) legacyBuilders(x hcl.Expression) hcl.Diagnostics {
 	list, diags := hcl.ExprList(x)
 	if diags.HasErrors() {
@@ -127,15 +174,22 @@ func (t *Template) legacyBuilders(x hcl.Expression) hcl.Diagnostics {
 		diags = append(diags, more...)
 		c := &component{kind: "source", body: body, block: body.rng, typeAt: body.rng}
 		m, ok := body.take("type")
-		if !ok {
-			diags = append(diags, failureAt(body.rng, "builder misses key 'type'", "Every builder has a type, such as \"amazon-ebs\"."))
+		if ok {
+			c.typeAt = m.value.Range()
+			c.typ, more = looseText(m.value)
+			diags = append(diags, more...)
+		}
+		if c.typ == "" {
+			diags = append(diags, failureAt(c.typeAt, "builder misses key 'type'", "Every builder has a type, such as \"amazon-ebs\"."))
 			continue
 		}
-		c.typeAt = m.value.Range()
-		diags = append(diags, legacyText(m.value, func(s string) hcl.Diagnostics { c.typ, c.name = s, s; return nil })...)
+		c.name = c.typ
 		if m, ok := body.take("name"); ok {
-			diags = append(diags, legacyText(m.value, func(s string) hcl.Diagnostics { c.name = s; return nil })...)
+			name, more := looseText(m.value)
+			diags = append(diags, more...)
+			c.name = cmp.Or(name, c.typ)
 		}
+		body.fold = true
 		for _, other := range t.sources {
 			if other.name == c.name {
 				diags = append(diags, failureAt(c.typeAt, "builder with name '"+c.name+"' already exists",
@@ -169,17 +223,24 @@ func legacyPart(kind string, x hcl.Expression) (part, hcl.Diagnostics) {
 	if kind == "post-processor" { // a post-processor may be no more than its type
 		if v, more := x.Value(nil); !more.HasErrors() && v.Type() == cty.String && !v.IsNull() {
 			p.typ, p.body = v.AsString(), &jsonBody{rng: x.Range()}
+			if p.typ == "" {
+				return p, hcl.Diagnostics{failureAt(x.Range(), "post-processor misses its type", "A post-processor is a type, such as \"manifest\", or an object that has one.")}
+			}
 			return p, nil
 		}
 	}
 	body, diags := objectBody(x)
 	p.body = body
-	m, ok := body.take("type")
-	if !ok {
-		return p, append(diags, failureAt(body.rng, kind+" misses key 'type'", "Every %s has a type, such as %q.", kind, such))
+	if m, ok := body.take("type"); ok {
+		var more hcl.Diagnostics
+		p.typeAt = m.value.Range()
+		p.typ, more = looseText(m.value)
+		diags = append(diags, more...)
 	}
-	p.typeAt = m.value.Range()
-	return p, append(diags, legacyText(m.value, func(s string) hcl.Diagnostics { p.typ = s; return nil })...)
+	if p.typ == "" && !diags.HasErrors() {
+		diags = append(diags, failureAt(p.typeAt, kind+" misses key 'type'", "Every %s has a type, such as %q.", kind, such))
+	}
+	return p, diags
 }
 
 func legacyChains(x hcl.Expression) ([][]part, hcl.Diagnostics) {
@@ -231,6 +292,11 @@ func (e *evaluation) legacyOutline(b *build) (*outline, hcl.Diagnostics) {
 		for _, name := range append(append([]string{}, p.only...), p.except...) {
 			if !builders[name] {
 				diags = append(diags, failureAt(p.at, p.kind+" refers to builder '"+name+"', which does not exist", "\"only\" and \"except\" list names of builders."))
+			}
+		}
+		for _, name := range overridden(p.override) {
+			if !builders[name] {
+				diags = append(diags, failureAt(p.overrideAt, p.kind+" overrides builder '"+name+"', which does not exist", "The keys of \"override\" are names of builders."))
 			}
 		}
 		return p

@@ -29,6 +29,60 @@ func (t *Template) parseJSON(name string) (hcl.Expression, hcl.Diagnostics) {
 	return hcljson.ParseExpression(src, name)
 }
 
+// strictMeta checks the arguments that every post-processor of a legacy template
+// takes: unlike those of provisioners, Packer does not convert them.
+func strictMeta(attrs hcl.Attributes) hcl.Diagnostics {
+	var diags hcl.Diagnostics
+	wrong := func(x hcl.Expression, what string) {
+		diags = append(diags, failureAt(x.Range(), "Incorrect attribute value type", "%s is required here.", what))
+	}
+	for _, a := range inOrder(attrs) {
+		v, more := a.Expr.Value(nil)
+		diags = append(diags, more...)
+		if more.HasErrors() || v.IsNull() {
+			continue
+		}
+		switch a.Name {
+		case "name":
+			if v.Type() != cty.String {
+				wrong(a.Expr, "A string")
+			}
+		case "keep_input_artifact":
+			if v.Type() != cty.Bool {
+				wrong(a.Expr, "true or false")
+			}
+		case "only", "except":
+			if !v.Type().IsTupleType() {
+				wrong(a.Expr, "A list of names of builders")
+				continue
+			}
+			for _, name := range v.AsValueSlice() {
+				if !name.IsNull() && name.Type() != cty.String {
+					wrong(a.Expr, "A list of names of builders")
+				}
+			}
+		}
+	}
+	return diags
+}
+
+// nanoseconds is a with a duration that is written as a number, or as true, in
+// the form that other durations have.
+func nanoseconds(a *hcl.Attribute) *hcl.Attribute {
+	v, diags := a.Expr.Value(nil)
+	if diags.HasErrors() || v.IsNull() || v.Type() != cty.Number && v.Type() != cty.Bool {
+		return a
+	}
+	n, err := schema.Loose(v, cty.Number)
+	if err != nil {
+		return a
+	}
+	whole, _ := n.AsBigFloat().Int64()
+	b := *a
+	b.Expr = hcl.StaticExpr(cty.StringVal(fmt.Sprintf("%dns", whole)), a.Expr.Range())
+	return &b
+}
+
 var envCall = regexp.MustCompile("\\benv\\s+(?:`([^`]*)`|\"([^\"]*)\")")
 
 // envCalls are the names that s may ask the environment for, on whatever branch

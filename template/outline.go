@@ -1,6 +1,8 @@
 package template
 
 import (
+	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -223,8 +225,9 @@ func (o *outline) chain(parts []*part) {
 	o.chains = append(o.chains, parts)
 }
 
-// into evaluates an attribute that shapes the build and so has to be known.
-// A null is as if the attribute were not there.
+// into evaluates an attribute that shapes the build and so has to be known. A
+// null is as if the attribute were not there, where Packer takes one: for lists,
+// and in legacy templates.
 func (e *evaluation) into(a *hcl.Attribute, ctx *hcl.EvalContext, typ cty.Type, set func(cty.Value)) hcl.Diagnostics {
 	v, diags := a.Expr.Value(e.at(ctx, "build."+a.Name))
 	if diags.HasErrors() {
@@ -248,10 +251,22 @@ func (e *evaluation) into(a *hcl.Attribute, ctx *hcl.EvalContext, typ cty.Type, 
 	case !conv.IsWhollyKnown():
 		return append(diags, failureAt(a.Expr.Range(), "Value is not known yet",
 			"The argument %q shapes the build: it cannot depend on what is known only later, such as the clock, a data source or the machine.", a.Name))
+	case !e.t.legacy && hasNull(conv):
+		return append(diags, failureAt(a.Expr.Range(), "Unsuitable value type",
+			"The argument %q must not be null, nor hold a null: leave it out instead.", a.Name))
 	case !conv.IsNull():
 		set(conv)
 	}
 	return diags
+}
+
+// hasNull tells whether v is null, or one of its elements is. A list that is
+// null as a whole is an empty one.
+func hasNull(v cty.Value) bool {
+	if v.IsNull() {
+		return v.Type().IsPrimitiveType()
+	}
+	return v.Type().IsListType() && slices.ContainsFunc(v.AsValueSlice(), cty.Value.IsNull)
 }
 
 // listed reads the argument sources of a build block.
@@ -346,6 +361,12 @@ func (e *evaluation) partOf(p *part, ctx *hcl.EvalContext) (*part, hcl.Diagnosti
 	}
 	content, rest, diags := p.body.PartialContent(metas)
 	p.body = rest
+	if b, ok := rest.(*jsonBody); ok {
+		b.fold = true
+		if p.kind == "post-processor" {
+			diags = append(diags, strictMeta(content.Attributes)...)
+		}
+	}
 	text := func(into *string) func(cty.Value) { return func(v cty.Value) { *into = v.AsString() } }
 	list := func(into *[]string) func(cty.Value) {
 		return func(v cty.Value) {
@@ -370,10 +391,15 @@ func (e *evaluation) partOf(p *part, ctx *hcl.EvalContext) (*part, hcl.Diagnosti
 		case "timeout":
 			more = e.duration(a, ctx, &p.timeout)
 		case "max_retries":
+			exact := big.Exact
 			more = e.into(a, ctx, cty.Number, func(v cty.Value) {
-				n, _ := v.AsBigFloat().Int64()
+				var n int64
+				n, exact = v.AsBigFloat().Int64()
 				p.maxRetries = int(n)
 			})
+			if exact != big.Exact {
+				more = append(more, failureAt(a.Expr.Range(), "Unsuitable value type", "The argument \"max_retries\" must be a whole number."))
+			}
 		case "continue_on_error":
 			more = e.into(a, ctx, cty.Bool, func(v cty.Value) { p.continueOnError = v.True() })
 		case "keep_input_artifact":
@@ -398,8 +424,11 @@ func (e *evaluation) partOf(p *part, ctx *hcl.EvalContext) (*part, hcl.Diagnosti
 
 func (e *evaluation) duration(a *hcl.Attribute, ctx *hcl.EvalContext, into *bakehouse.Duration) hcl.Diagnostics {
 	var bad hcl.Diagnostics
+	if e.t.legacy {
+		a = nanoseconds(a)
+	}
 	diags := e.into(a, ctx, cty.String, func(v cty.Value) {
-		if v.AsString() == "" {
+		if v.AsString() == "" && !e.t.legacy {
 			return
 		}
 		d, err := time.ParseDuration(v.AsString())

@@ -29,6 +29,8 @@ type argument struct {
 	value cty.Value
 	// name is where its name stands, expr its value.
 	name, expr hcl.Range
+	// raw tells that the value is to be converted when its {{ }} are rendered.
+	raw bool
 }
 
 // A Reading says how to read a block.
@@ -124,7 +126,17 @@ func (s *Schema) none(rng hcl.Range) *Arguments {
 }
 
 func (a *Arguments) set(f Field, v cty.Value, name, expr hcl.Range, weak bool, e hcl.Expression, ctx *hcl.EvalContext) hcl.Diagnostics {
+	if weak && hasTemplate(v) {
+		a.attrs[f.Name] = argument{v, name, expr, true}
+		if f.Deprecated != "" {
+			return hcl.Diagnostics{deprecated(f, name)}
+		}
+		return nil
+	}
 	conv, err := f.convert(v, weak)
+	if err == nil && !weak {
+		err = nullWithin(conv)
+	}
 	if err != nil {
 		a.broken[f.Name] = true
 		return hcl.Diagnostics{{
@@ -138,7 +150,7 @@ func (a *Arguments) set(f Field, v cty.Value, name, expr hcl.Range, weak bool, e
 		delete(a.attrs, f.Name)
 		return nil
 	}
-	a.attrs[f.Name] = argument{conv, name, expr}
+	a.attrs[f.Name] = argument{conv, name, expr, false}
 	if f.Deprecated != "" {
 		return hcl.Diagnostics{deprecated(f, name)}
 	}

@@ -40,10 +40,32 @@ func (f Field) convert(v cty.Value, weak bool) (cty.Value, error) {
 		switch {
 		case f.Whole && e.Type() == cty.Number && !e.AsBigFloat().IsInt():
 			return false, errors.New("a whole number is required")
-		case f.Duration && e.Type() == cty.String && e.AsString() != "" && !strings.Contains(e.AsString(), "{{"):
+		case f.Duration && e.Type() == cty.String && !strings.Contains(e.AsString(), "{{"):
 			if _, err := time.ParseDuration(e.AsString()); err != nil {
 				return false, errors.New("a duration is required, such as \"90s\", \"5m\" or \"1h30m\"")
 			}
+		}
+		return true, nil
+	})
+}
+
+// hasTemplate tells whether a known string in v has {{ }} to be rendered.
+func hasTemplate(v cty.Value) bool {
+	found := false
+	Strings(v, func(s string, _ bool) { found = found || strings.Contains(s, "{{") })
+	return found
+}
+
+// nullWithin is an error when an element of v is null: an argument may be null,
+// which means that it is not set, but a list of strings holds strings.
+func nullWithin(v cty.Value) error {
+	if v.IsNull() || v.Type().HasDynamicTypes() {
+		return nil
+	}
+	plain, _ := v.UnmarkDeep()
+	return cty.Walk(plain, func(p cty.Path, e cty.Value) (bool, error) {
+		if len(p) > 0 && e.IsKnown() && e.IsNull() {
+			return false, fmt.Errorf("element %s: a null is not allowed", elementName(p))
 		}
 		return true, nil
 	})
@@ -70,22 +92,35 @@ func elementName(p cty.Path) string {
 // JSON templates, where everything that comes out of {{user}} is a string.
 func loosen(v cty.Value, want cty.Type) cty.Value {
 	plain, marks := v.Unmark()
+	is := plain.Type()
+	if !plain.IsKnown() && want.IsListType() && is.IsPrimitiveType() {
+		return cty.UnknownVal(want).WithMarks(marks)
+	}
 	if plain.IsNull() || !plain.IsKnown() {
 		return v
 	}
-	is := plain.Type()
 	switch {
 	case want.IsListType() && is.IsPrimitiveType():
 		if is == cty.String && plain.AsString() == "" {
 			return cty.ListValEmpty(want.ElementType()).WithMarks(marks)
 		}
 		return cty.TupleVal([]cty.Value{loosen(plain, want.ElementType())}).WithMarks(marks)
+	case want == cty.String && is == cty.Bool: // as Packer's decoder has it
+		return cty.StringVal(map[bool]string{false: "0", true: "1"}[plain.True()]).WithMarks(marks)
 	case want.IsListType() && is.IsTupleType() && plain.LengthInt() > 0:
 		elems := plain.AsValueSlice()
 		for i := range elems {
 			elems[i] = loosen(elems[i], want.ElementType())
 		}
 		return cty.TupleVal(elems).WithMarks(marks)
+	case want.IsMapType() && is.IsTupleType():
+		return merged(plain.AsValueSlice(), want).WithMarks(marks)
+	case want.IsMapType() && is.IsObjectType() && plain.LengthInt() > 0:
+		elems := plain.AsValueMap()
+		for k, e := range elems {
+			elems[k] = loosen(e, want.ElementType())
+		}
+		return cty.ObjectVal(elems).WithMarks(marks)
 	case want == cty.Bool && is == cty.String:
 		if plain.AsString() == "" {
 			return cty.False.WithMarks(marks)
@@ -104,6 +139,24 @@ func loosen(v cty.Value, want cty.Type) cty.Value {
 		return cty.NumberIntVal(0).WithMarks(marks)
 	}
 	return v
+}
+
+// merged is a list of objects as one, where it is that.
+func merged(list []cty.Value, want cty.Type) cty.Value {
+	all := map[string]cty.Value{}
+	for _, one := range list {
+		plain, marks := one.Unmark()
+		if plain.IsNull() || !plain.IsKnown() || !plain.Type().IsObjectType() {
+			return cty.TupleVal(list)
+		}
+		for k, e := range plain.AsValueMap() {
+			all[k] = loosen(e, want.ElementType()).WithMarks(marks)
+		}
+	}
+	if len(all) == 0 {
+		return cty.MapValEmpty(want.ElementType())
+	}
+	return cty.ObjectVal(all)
 }
 
 // Nearest returns the name that given was probably meant to be, or nothing.

@@ -29,8 +29,8 @@ func (a *Arguments) render(site string, render func(site, s string, late bool) (
 			})
 			continue
 		}
-		if f.Duration || f.Whole { // now that it is rendered, it can be looked at
-			if v, err = f.convert(v, false); err != nil {
+		if f.Duration || f.Whole || arg.raw { // now that it is rendered, it can be looked at
+			if v, err = f.convert(v, arg.raw); err != nil {
 				a.broken[f.Name] = true
 				diags = append(diags, &hcl.Diagnostic{
 					Severity: hcl.DiagError, Summary: "Incorrect attribute value type",
@@ -39,7 +39,7 @@ func (a *Arguments) render(site string, render func(site, s string, late bool) (
 				})
 			}
 		}
-		arg.value = v
+		arg.value, arg.raw = v, false
 		a.attrs[f.Name] = arg
 	}
 	for f, blocks := range a.eachBlock() {

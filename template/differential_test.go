@@ -1,0 +1,342 @@
+package template_test
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/cmd/catalogue"
+	"github.com/bakehouse-farm/bakehouse/template"
+	"github.com/bakehouse-farm/bakehouse/template/templatetest"
+)
+
+var (
+	show   = flag.String("case", "", "print the cases of the corpus whose names match this expression, with both verdicts")
+	sample = flag.Int("packer-sample", 40, "how many recorded verdicts are asked of Packer again; -1: all")
+)
+
+// Where Packer's verdicts are recorded.
+var golden = cmp.Or(os.Getenv("P4_GOLDEN"), "testdata/packer/verdicts.golden")
+
+// A verdict is what Packer says of a case.
+type verdict struct {
+	code  int
+	title string // of the first error
+}
+
+// corpus are the cases of both kinds.
+func corpus(t *testing.T) []templatetest.Case {
+	t.Helper()
+	written, err := templatetest.Written("testdata/packer/written/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mutated, err := templatetest.Mutated("testdata/packer/bases/*.txtar", perKind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(written, mutated...)
+}
+
+// perKind is how many mutations of one kind each base gets.
+var perKind, _ = strconv.Atoi(cmp.Or(os.Getenv("P4_EACH"), "4"))
+
+// Packer itself, as far as Debian has it, and Bakehouse say the same of more
+// than a thousand templates. Debian's Packer is 1.6.6, when HCL was new: where it
+// knows less than the Packer we follow, and where we differ on purpose, the
+// table of differences says so, and why.
+//
+// To ask Packer takes a tenth of a second and four processes, so that its
+// verdicts are recorded: the digest of a case, Packer's exit code, its first
+// error. What is recorded could be wrong, by hand or by accident. So each run
+// asks Packer again about some, others every day, and about every case that has
+// no record yet.
+func TestSameVerdictAsPacker(t *testing.T) {
+	cases := corpus(t)
+	recorded := readVerdicts(t)
+	packer, missing := exec.LookPath("packer")
+	var ask []templatetest.Case
+	fresh := map[string]bool{}
+	for i, c := range cases {
+		_, known := recorded[c.Digest()]
+		turn := *sample > 0 && (i+time.Now().YearDay())%max(1, len(cases) / *sample) == 0
+		if !known || updating() || *sample < 0 || turn {
+			ask = append(ask, c)
+			fresh[c.Digest()] = !known
+		}
+	}
+	if missing == nil {
+		for digest, v := range askPacker(t, packer, ask) {
+			if old, known := recorded[digest]; known && !updating() && old.code != v.code {
+				t.Errorf("%s: recorded is exit code %d, Packer now says %d", digest, old.code, v.code)
+			}
+			recorded[digest] = v
+		}
+	} else {
+		t.Log("packer is not installed: only recorded verdicts are compared")
+	}
+	if updating() {
+		writeVerdicts(t, cases, recorded)
+	}
+
+	used := map[string]int{}
+	digests := map[string]string{}
+	for _, c := range cases {
+		theirs, known := recorded[c.Digest()]
+		if other, twice := digests[c.Digest()]; twice {
+			t.Errorf("%s is the same as %s", c.Name, other)
+			continue
+		}
+		digests[c.Digest()] = c.Name
+		if !known {
+			if missing == nil {
+				t.Errorf("%s has no verdict", c.Name)
+			}
+			continue
+		}
+		diags := ours(t, c)
+		if pick(c) {
+			t.Logf("%s\nours:\n%v\nPacker's: %d %s", c, diags, theirs.code, theirs.title)
+		}
+		if diags.HasErrors() == (theirs.code != 0) {
+			continue
+		}
+		if d := explained(c, diags, theirs); d != nil {
+			used[d.name]++
+			continue
+		}
+		t.Errorf("%s: Packer says %d %q, we say %q", c.Name, theirs.code, theirs.title, firstOf(diags))
+	}
+	for _, d := range differences {
+		if used[d.name] == 0 {
+			t.Errorf("the difference %q explains nothing any more", d.name)
+		}
+	}
+	t.Logf("%d templates, %d verdicts asked of Packer in this run, differences: %v", len(cases), len(ask), used)
+}
+
+func updating() bool { return flag.Lookup("update").Value.String() == "true" }
+
+func pick(c templatetest.Case) bool {
+	return *show != "" && regexp.MustCompile(*show).MatchString(c.Name)
+}
+
+// ours is our verdict: what submit validate says.
+func ours(t *testing.T, c templatetest.Case) hcl.Diagnostics {
+	t.Helper()
+	dir := t.TempDir()
+	if err := c.Lay(dir); err != nil {
+		t.Fatal(err)
+	}
+	in := template.Inputs{Environ: append([]string{"HOME=" + dir}, c.Env...)}
+	var sel template.Selection
+	syntax := false
+	for _, arg := range c.Args {
+		name, value, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		switch name {
+		case "var":
+			in.Vars = append(in.Vars, value)
+		case "var-file":
+			in.VarFiles = append(in.VarFiles, value)
+		case "only":
+			sel.Only = append(sel.Only, strings.Split(value, ",")...)
+		case "except":
+			sel.Except = append(sel.Except, strings.Split(value, ",")...)
+		case "syntax-only":
+			syntax = true
+		default:
+			t.Fatalf("%s: unknown flag %q", c.Name, arg)
+		}
+	}
+	tpl, diags := template.Load(c.Path, bakehouse.Files{Cwd: dir, Home: dir}, catalogue.Template())
+	if syntax {
+		return diags
+	}
+	values, more := tpl.Variables(in)
+	diags = append(diags, more...)
+	return append(diags, tpl.Check(values, sel, template.Pinned{})...)
+}
+
+func firstOf(diags hcl.Diagnostics) string {
+	for _, d := range diags {
+		if d.Severity == hcl.DiagError {
+			return d.Error()
+		}
+	}
+	return "valid"
+}
+
+// askPacker asks Packer about cases, two at a time: each question is several
+// processes.
+func askPacker(t *testing.T, packer string, cases []templatetest.Case) map[string]verdict {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+	defer cancel()
+	var mu sync.Mutex
+	answers := map[string]verdict{}
+	queue := make(chan templatetest.Case)
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for c := range queue {
+				v, err := validate(ctx, packer, c, t.TempDir())
+				if err != nil {
+					t.Errorf("%s: %v", c.Name, err)
+					continue
+				}
+				mu.Lock()
+				answers[c.Digest()] = v
+				mu.Unlock()
+			}
+		})
+	}
+	for _, c := range cases {
+		queue <- c
+	}
+	close(queue)
+	wg.Wait()
+	return answers
+}
+
+// validate runs packer validate on a case.
+func validate(ctx context.Context, packer string, c templatetest.Case, dir string) (verdict, error) {
+	if err := c.Lay(dir); err != nil {
+		return verdict{}, err
+	}
+	cmd := exec.CommandContext(ctx, packer, append(append([]string{"validate"}, c.Args...), c.Path)...)
+	cmd.Dir = dir
+	// Nothing of this machine's may be found, and nobody on the network asked.
+	cmd.Env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + os.TempDir(), "CHECKPOINT_DISABLE=1",
+		"PACKER_NO_COLOR=1", "AWS_EC2_METADATA_DISABLED=true",
+	}, c.Env...)
+	said, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return verdict{}, err
+	}
+	v := verdict{code: cmd.ProcessState.ExitCode()}
+	if v.code != 0 {
+		v.title = title(strings.ReplaceAll(string(said), dir, ""))
+	}
+	if bytes.Contains(said, []byte("goroutine 1 [")) || bytes.Contains(said, []byte("panic:")) {
+		v = verdict{code: v.code, title: crashed}
+	}
+	return v, nil
+}
+
+// crashed stands for the title of the error when Packer has crashed.
+const crashed = "(crashed)"
+
+// title is the line of what Packer said that best tells the error.
+func title(said string) string {
+	var first string
+	for _, line := range lines(said) {
+		line = strings.TrimSpace(line)
+		if rest, ok := strings.CutPrefix(line, "Error: "); ok && rest != "" && !strings.HasSuffix(rest, "error(s) occurred:") {
+			return rest
+		}
+		if rest, ok := strings.CutPrefix(line, "* "); ok {
+			return rest
+		}
+		if first == "" && line != "" {
+			first = line
+		}
+	}
+	return first
+}
+
+func lines(s string) []string { return strings.Split(s, "\n") }
+
+func readVerdicts(t *testing.T) map[string]verdict {
+	t.Helper()
+	file, err := os.Open(golden)
+	if errors.Is(err, os.ErrNotExist) {
+		return map[string]verdict{}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	all := map[string]verdict{}
+	for s := bufio.NewScanner(file); s.Scan(); {
+		fields := strings.SplitN(s.Text(), "\t", 4)
+		if strings.HasPrefix(s.Text(), "#") || len(fields) < 4 {
+			continue
+		}
+		code, err := strconv.Atoi(fields[1])
+		if err != nil {
+			t.Fatalf("%s: %s: %v", golden, s.Text(), err)
+		}
+		all[fields[0]] = verdict{code, fields[3]}
+	}
+	return all
+}
+
+func writeVerdicts(t *testing.T, cases []templatetest.Case, all map[string]verdict) {
+	t.Helper()
+	var out bytes.Buffer
+	fmt.Fprintln(&out, "# What packer 1.6.6 of Debian says: digest of the case, exit code, name, first error.")
+	fmt.Fprintln(&out, "# Written by: go test ./template -run TestSameVerdictAsPacker -update")
+	for _, c := range cases {
+		if v, ok := all[c.Digest()]; ok {
+			fmt.Fprintf(&out, "%s\t%d\t%s\t%s\n", c.Digest(), v.code, c.Name, v.title)
+		}
+	}
+	if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A difference is a reason why Packer 1.6.6 and Bakehouse do not say the same.
+type difference struct {
+	name string
+	// title and ours are expressions that Packer's first error and ours match;
+	// "valid" is what the one says who has none.
+	title, ours string
+	// cases is an expression that the case's name matches; empty: any.
+	cases string
+	// newer tells that a Packer after 1.6.6 says what we say; since is which, if
+	// that is known.
+	newer bool
+	why   string
+}
+
+var differences = []difference{}
+
+func explained(c templatetest.Case, diags hcl.Diagnostics, theirs verdict) *difference {
+	said := theirs.title
+	if theirs.code == 0 {
+		said = "valid"
+	}
+	for i, d := range differences {
+		if matches(d.title, said) && matches(d.ours, firstOf(diags)) && matches(d.cases, c.Name) {
+			return &differences[i]
+		}
+	}
+	return nil
+}
+
+func matches(expression, s string) bool { return regexp.MustCompile(expression).MatchString(s) }
+
+var _ = slices.Sort[[]string]
+var _ = path.Join
+var _ = filepath.Join
