@@ -95,9 +95,15 @@ func (e *evaluation) partArguments(p *part, c chosen, build map[string]string) (
 	}
 	render := e.render(site, e.context(c.use, orEmpty(build)))
 	if e.t.legacy && build == nil {
-		known := render
+		known, there := render, e.buildObject(c.use, nil)
 		render = func(arg, s string, late bool) (string, error) {
-			if callsBuild.MatchString(s) {
+			calls := callsBuild.FindAllStringSubmatch(s, -1)
+			for _, call := range calls {
+				if name := call[1] + call[2]; !there.Type().HasDynamicTypes() && !there.Type().HasAttribute(name) {
+					return "", fmt.Errorf("no builder tells a build %q", name)
+				}
+			}
+			if len(calls) > 0 && !late {
 				return "", schema.ErrUnknown
 			}
 			return known(arg, s, late)
@@ -110,7 +116,7 @@ func (e *evaluation) partArguments(p *part, c chosen, build map[string]string) (
 }
 
 // callsBuild finds {{build `ID`}} in a legacy template.
-var callsBuild = regexp.MustCompile("{{[^}]*\\bbuild\\s+[`\"]")
+var callsBuild = regexp.MustCompile("{{[^}]*\\bbuild\\s+(?:`([^`]*)`|\"([^\"]*)\")")
 
 func orEmpty(m map[string]string) map[string]string {
 	if m == nil {
@@ -132,9 +138,8 @@ func (e *evaluation) override(args *schema.Arguments, p *part, u use) hcl.Diagno
 	if obj.IsNull() || !obj.IsKnown() {
 		return nil
 	}
-	if !ty.IsObjectType() && !ty.IsMapType() {
-		return hcl.Diagnostics{failureAt(p.overrideAt, "provisioner's override block must be an HCL object",
-			"An override is an object whose keys are the names of sources: { NAME = { argument = value } }.")}
+	if !ty.IsObjectType() && !ty.IsMapType() { // which partOf has reported
+		return nil
 	}
 	byName := obj.AsValueMap()
 	for _, name := range []string{u.name, u.source.name} {

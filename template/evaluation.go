@@ -204,6 +204,9 @@ func (e *evaluation) render(site string, c interpolate.Context) func(arg, s stri
 	}
 	return func(arg, s string, late bool) (string, error) {
 		if late {
+			if err := c.Check(s); err != nil {
+				return "", err
+			}
 			return e.insertUser(s)
 		}
 		c.Seed = e.scope.pin.Seed + "\x00{{}}" + site + "." + arg

@@ -98,9 +98,8 @@ func (g *graph) visit(node string) {
 	g.way = append(g.way, node)
 	sees := map[string]bool{}
 	for _, ref := range refs {
-		needed, all := g.nodes(ref)
-		for _, n := range needed {
-			if all && g.state[n] == underWay {
+		for _, n := range g.nodes(ref) {
+			if forAll(ref) && g.state[n] == underWay {
 				continue // who asks for all there is gets what there is
 			}
 			sees[n] = true
@@ -128,19 +127,19 @@ func (g *graph) where(l *local, d *component) hcl.Range {
 
 // nodes are what a reference needs: one node, or all of a kind, also the one
 // that refers to them.
-func (g *graph) nodes(ref hcl.Traversal) (needed []string, all bool) {
+func (g *graph) nodes(ref hcl.Traversal) []string {
+	var needed []string
 	switch ref.RootName() {
 	case "local":
 		if name, ok := attrStep(ref, 1); ok {
 			if _, exists := g.locals[name]; exists {
-				return []string{"local." + name}, false
+				return []string{"local." + name}
 			}
-			return nil, false
+			return nil
 		}
 		for _, l := range g.t.locals {
 			needed = append(needed, "local."+l.name)
 		}
-		return needed, true
 	case "data":
 		typ, typed := attrStep(ref, 1)
 		name, named := attrStep(ref, 2)
@@ -149,9 +148,18 @@ func (g *graph) nodes(ref hcl.Traversal) (needed []string, all bool) {
 				needed = append(needed, "data."+d.ref())
 			}
 		}
-		return needed, !named
 	}
-	return nil, false
+	return needed
+}
+
+// forAll tells whether a reference is for all of a kind: local, data.TYPE.
+func forAll(ref hcl.Traversal) bool {
+	if ref.RootName() == "local" {
+		_, one := attrStep(ref, 1)
+		return !one
+	}
+	_, one := attrStep(ref, 2)
+	return !one
 }
 
 // context holds what an expression refers to; making it hold everything each

@@ -92,7 +92,7 @@ func (t *Template) fromEnviron(environ []string, values map[string]given) hcl.Di
 		if v := t.variable(name); ok && v != nil {
 			value, more := t.literal(v, raw, k)
 			diags = append(diags, more...)
-			values[name] = given{value: value, from: k, faulty: more.HasErrors()}
+			diags = append(diags, v.take(values, given{value: value, from: k, faulty: more.HasErrors()})...)
 		}
 	}
 	return diags
@@ -107,7 +107,8 @@ func (t *Template) fromFile(name string, warn bool, values map[string]given) hcl
 	attrs, more := body.JustAttributes()
 	diags = append(diags, more...)
 	for _, a := range inOrder(attrs) {
-		if t.variable(a.Name) == nil {
+		v := t.variable(a.Name)
+		if v == nil {
 			if warn {
 				d := failureAt(a.NameRange, "Undefined variable", "%s", t.undeclared(a.Name))
 				d.Severity = hcl.DiagWarning
@@ -117,7 +118,7 @@ func (t *Template) fromFile(name string, warn bool, values map[string]given) hcl
 		}
 		value, more := a.Expr.Value(nil)
 		diags = append(diags, more...)
-		values[a.Name] = given{value: value, from: name, at: a.Range.Ptr(), faulty: more.HasErrors()}
+		diags = append(diags, v.take(values, given{value: value, from: name, at: a.Range.Ptr(), faulty: more.HasErrors()})...)
 	}
 	return diags
 }
@@ -148,10 +149,34 @@ func (t *Template) fromFlags(vars []string, values map[string]given) hcl.Diagnos
 		default:
 			value, more := t.literal(v, raw, "-var "+name)
 			diags = append(diags, more...)
-			values[name] = given{value: value, from: "-var", faulty: more.HasErrors()}
+			diags = append(diags, v.take(values, given{value: value, from: "-var", faulty: more.HasErrors()})...)
 		}
 	}
 	return diags
+}
+
+// take makes g the variable's value, over what was given before. It must be of
+// the variable's type, also where another value wins in the end.
+func (v *variable) take(values map[string]given, g given) hcl.Diagnostics {
+	var diags hcl.Diagnostics
+	if !g.faulty {
+		if _, err := v.convert(g.value); err != nil {
+			g.faulty = true
+			diags = append(diags, v.mismatch(g, err))
+		}
+	}
+	values[v.name] = g
+	return diags
+}
+
+// mismatch says that a value is not of the variable's type.
+func (v *variable) mismatch(g given, err error) *hcl.Diagnostic {
+	d := failureAt(v.at, "Invalid value for variable",
+		"The value that %s gives variable %q is not compatible with its type: %s.", g.from, v.name, err)
+	if g.at != nil {
+		d.Subject = g.at
+	}
+	return d
 }
 
 // literal is what raw means for a variable: itself where the variable is a
@@ -199,6 +224,9 @@ func (v *variable) stringDefault() bool {
 func (t *Template) evaluateVariable(v *variable, g given, environ []string) (cty.Value, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
 	typ := v.typ
+	if v.faulty {
+		return cty.DynamicVal, append(diags, errFaulty)
+	}
 	if v.def != nil {
 		def, more := v.def.Value(&hcl.EvalContext{Functions: function.InDefaults(environ)})
 		diags = append(diags, more...)
@@ -208,8 +236,7 @@ func (t *Template) evaluateVariable(v *variable, g given, environ []string) (cty
 		if typ != cty.NilType {
 			conv, err := v.convert(def)
 			if err != nil {
-				return cty.DynamicVal, append(diags, failureAt(v.def.Range(), "Invalid default value for variable",
-					"The default of variable %q is not compatible with its type: %s.", v.name, err))
+				return cty.DynamicVal, append(diags, v.badDefaultType(err))
 			}
 			def = conv
 		} else if ty := def.Type(); ty.IsPrimitiveType() {
@@ -231,12 +258,7 @@ func (t *Template) evaluateVariable(v *variable, g given, environ []string) (cty
 		value, err = convert.Convert(g.value, typ)
 	}
 	if err != nil {
-		d := failureAt(v.at, "Invalid value for variable",
-			"The value that %s gives variable %q is not compatible with its type: %s.", g.from, v.name, err)
-		if g.at != nil {
-			d.Subject = g.at
-		}
-		return cty.DynamicVal, append(diags, d)
+		return cty.DynamicVal, append(diags, v.mismatch(g, err))
 	}
 	if v.sensitive {
 		value = value.Mark(sensitive)

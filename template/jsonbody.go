@@ -128,6 +128,9 @@ func (b *jsonBody) PartialContent(s *hcl.BodySchema) (*hcl.BodyContent, hcl.Body
 		if not.HasErrors() {
 			list = []hcl.Expression{m.value}
 		}
+		if v, more := m.value.Value(nil); !more.HasErrors() && (v.IsNull() || schema.Is(v, "") || v.Type().Equals(cty.EmptyObject)) {
+			continue // to Packer's decoder that is no block
+		}
 		for _, x := range list {
 			inner, more := objectBody(x)
 			inner.fold = b.fold

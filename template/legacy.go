@@ -52,10 +52,7 @@ func (t *Template) loadLegacy(path string) hcl.Diagnostics {
 			b.legacy.chains, more = legacyChains(m.value)
 		case "min_packer_version":
 			more = legacyText(m.value, func(s string) hcl.Diagnostics {
-				if s == "" {
-					return nil
-				}
-				return requireVersion(">= "+s, m.value.Range())
+				return requireLeast(s, m.value.Range())
 			})
 		case "description":
 			more = legacyText(m.value, func(s string) hcl.Diagnostics { t.description = s; return nil })
@@ -128,6 +125,9 @@ func (t *Template) legacySensitive(x hcl.Expression) hcl.Diagnostics {
 		return hcl.Diagnostics{failureAt(x.Range(), "Not a list", "A list of names of variables is required here.")}
 	}
 	for _, one := range list {
+		if isNull(one) {
+			continue
+		}
 		diags = append(diags, legacyText(one, func(name string) hcl.Diagnostics {
 			v := t.variable(name)
 			if v == nil {
@@ -320,12 +320,12 @@ func (e *evaluation) legacyOutline(b *build) (*outline, hcl.Diagnostics) {
 }
 
 // legacyVariables gives the user variables of a legacy template their values:
-// the template's, then -var-file, then -var. What the template says may hold
-// {{ }}: that is rendered later, but for the environment, which is read now.
+// the template's, then -var-file, then -var. All of them may hold {{ }}: that is
+// rendered later, but for the environment, which is read now.
 func (t *Template) legacyVariables(in Inputs) (Values, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
 	out := Values{vars: map[string]cty.Value{}, env: map[string]string{}, raw: map[string]bool{}}
-	set := func(name, value string, raw bool) {
+	set := func(name, value string) {
 		v := t.variable(name)
 		if v == nil {
 			return // Packer does not mind, either
@@ -334,7 +334,7 @@ func (t *Template) legacyVariables(in Inputs) (Values, hcl.Diagnostics) {
 		if v.sensitive {
 			out.vars[name] = out.vars[name].Mark(sensitive)
 		}
-		out.raw[name] = raw
+		out.raw[name] = true
 	}
 	for _, v := range t.variables {
 		if v.def == nil {
@@ -343,7 +343,7 @@ func (t *Template) legacyVariables(in Inputs) (Values, hcl.Diagnostics) {
 		value, more := text(v.def)
 		diags = append(diags, more...)
 		if !more.HasErrors() {
-			set(v.name, value, true)
+			set(v.name, value)
 		}
 	}
 	for _, name := range in.VarFiles {
@@ -355,9 +355,11 @@ func (t *Template) legacyVariables(in Inputs) (Values, hcl.Diagnostics) {
 		body, more := objectBody(file)
 		diags = append(diags, more...)
 		for _, m := range body.members {
-			value, more := text(m.value)
-			diags = append(diags, more...)
-			set(m.name, value, false)
+			value := ""
+			if !isNull(m.value) {
+				diags = append(diags, legacyText(m.value, func(s string) hcl.Diagnostics { value = s; return nil })...)
+			}
+			set(m.name, value)
 			if t.variable(m.name) == nil && in.WarnUndeclared {
 				d := failureAt(m.at, "Undefined variable", "%s", t.undeclared(m.name))
 				d.Severity = hcl.DiagWarning
@@ -371,7 +373,7 @@ func (t *Template) legacyVariables(in Inputs) (Values, hcl.Diagnostics) {
 			diags = append(diags, failure("Invalid -var option", "-var %q must be of the form name=value.", kv))
 			continue
 		}
-		set(name, value, false)
+		set(name, value)
 	}
 	for _, v := range t.variables {
 		value, ok := out.vars[v.name]

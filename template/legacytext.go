@@ -66,23 +66,6 @@ func strictMeta(attrs hcl.Attributes) hcl.Diagnostics {
 	return diags
 }
 
-// nanoseconds is a with a duration that is written as a number, or as true, in
-// the form that other durations have.
-func nanoseconds(a *hcl.Attribute) *hcl.Attribute {
-	v, diags := a.Expr.Value(nil)
-	if diags.HasErrors() || v.IsNull() || v.Type() != cty.Number && v.Type() != cty.Bool {
-		return a
-	}
-	n, err := schema.Loose(v, cty.Number)
-	if err != nil {
-		return a
-	}
-	whole, _ := n.AsBigFloat().Int64()
-	b := *a
-	b.Expr = hcl.StaticExpr(cty.StringVal(fmt.Sprintf("%dns", whole)), a.Expr.Range())
-	return &b
-}
-
 var envCall = regexp.MustCompile("\\benv\\s+(?:`([^`]*)`|\"([^\"]*)\")")
 
 // envCalls are the names that s may ask the environment for, on whatever branch

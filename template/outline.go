@@ -1,6 +1,7 @@
 package template
 
 import (
+	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -71,12 +72,12 @@ type part struct {
 
 // meta are the arguments that every provisioner or post-processor takes.
 type meta struct {
-	name                 string
-	only, except         []string
-	override             cty.Value
-	overrideAt           hcl.Range
+	name         string
+	only, except []string
+	override     cty.Value
+	overrideAt   hcl.Range
 	// refs are what override refers to.
-	refs []hcl.Traversal
+	refs                 []hcl.Traversal
 	pauseBefore, timeout bakehouse.Duration
 	maxRetries           int
 	continueOnError      bool
@@ -251,7 +252,7 @@ func (e *evaluation) into(a *hcl.Attribute, ctx *hcl.EvalContext, typ cty.Type, 
 	case !conv.IsWhollyKnown():
 		return append(diags, failureAt(a.Expr.Range(), "Value is not known yet",
 			"The argument %q shapes the build: it cannot depend on what is known only later, such as the clock, a data source or the machine.", a.Name))
-	case !e.t.legacy && hasNull(conv):
+	case !e.t.legacy && a.Name != "keep_input_artifact" && hasNull(conv):
 		return append(diags, failureAt(a.Expr.Range(), "Unsuitable value type",
 			"The argument %q must not be null, nor hold a null: leave it out instead.", a.Name))
 	case !conv.IsNull():
@@ -371,9 +372,11 @@ func (e *evaluation) partOf(p *part, ctx *hcl.EvalContext) (*part, hcl.Diagnosti
 	list := func(into *[]string) func(cty.Value) {
 		return func(v cty.Value) {
 			for _, s := range v.AsValueSlice() {
+				text := "" // which a null is in a legacy template; HCL has none
 				if !s.IsNull() {
-					*into = append(*into, s.AsString())
+					text = s.AsString()
 				}
+				*into = append(*into, text)
 			}
 		}
 	}
@@ -410,6 +413,12 @@ func (e *evaluation) partOf(p *part, ctx *hcl.EvalContext) (*part, hcl.Diagnosti
 		case "override":
 			p.overrideAt, p.refs = a.Expr.Range(), a.Expr.Variables()
 			p.override, more = a.Expr.Value(e.at(ctx, "override"))
+			if list, ok := soleElement(p.override); ok && e.t.legacy {
+				p.override = list
+			}
+			if !more.HasErrors() {
+				more = append(more, shapeOfOverride(p.override, p.overrideAt)...)
+			}
 			if more.HasErrors() {
 				p.override = cty.NilVal
 			}
@@ -422,10 +431,52 @@ func (e *evaluation) partOf(p *part, ctx *hcl.EvalContext) (*part, hcl.Diagnosti
 	return p, diags
 }
 
+// shapeOfOverride checks that an override holds an object for each source that
+// it names. An empty list is an empty object, as in Packer.
+func shapeOfOverride(v cty.Value, at hcl.Range) hcl.Diagnostics {
+	wrong := hcl.Diagnostics{failureAt(at, "provisioner's override block must be an HCL object",
+		"An override is an object whose keys are the names of sources: { NAME = { argument = value } }.")}
+	v, _ = v.Unmark()
+	ty := v.Type()
+	if v.IsNull() || !v.IsKnown() || ty.Equals(cty.EmptyTuple) {
+		return nil
+	}
+	if !ty.IsObjectType() && !ty.IsMapType() {
+		return wrong
+	}
+	for it := v.ElementIterator(); it.Next(); {
+		_, one := it.Element()
+		if ty := one.Type(); ty != cty.DynamicPseudoType && !ty.IsObjectType() && !ty.IsMapType() {
+			return wrong
+		}
+	}
+	return nil
+}
+
+// soleElement is the one element of a list that has one.
+func soleElement(v cty.Value) (cty.Value, bool) {
+	if v.IsMarked() || !v.Type().IsTupleType() || v.LengthInt() != 1 {
+		return v, false
+	}
+	return v.Index(cty.Zero), true
+}
+
+// overridden are the sources that an override names.
+func overridden(v cty.Value) []string {
+	if v == cty.NilVal {
+		return nil
+	}
+	v, _ = v.Unmark()
+	if v.IsNull() || !v.IsKnown() || !v.Type().IsObjectType() {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(v.Type().AttributeTypes()))
+}
+
 func (e *evaluation) duration(a *hcl.Attribute, ctx *hcl.EvalContext, into *bakehouse.Duration) hcl.Diagnostics {
 	var bad hcl.Diagnostics
-	if e.t.legacy {
-		a = nanoseconds(a)
+	if v, more := a.Expr.Value(nil); e.t.legacy && !more.HasErrors() {
+		a.Expr = hcl.StaticExpr(schema.Nanoseconds(v), a.Expr.Range())
 	}
 	diags := e.into(a, ctx, cty.String, func(v cty.Value) {
 		if v.AsString() == "" && !e.t.legacy {

@@ -16,10 +16,10 @@ func readPacker(b *hcl.Block, plugins map[string]hcl.Range) hcl.Diagnostics {
 		Blocks:     []hcl.BlockHeaderSchema{{Type: "required_plugins"}},
 	})
 	if a, ok := content.Attributes["required_version"]; ok {
-		var want string
+		var want *string // a null asks for nothing
 		more := gohcl.DecodeExpression(a.Expr, nil, &want)
-		if !more.HasErrors() {
-			more = append(more, requireVersion(want, a.Expr.Range())...)
+		if !more.HasErrors() && want != nil {
+			more = append(more, requireVersion(*want, a.Expr.Range())...)
 		}
 		diags = append(diags, more...)
 	}
@@ -62,6 +62,22 @@ func requireVersion(want string, at hcl.Range) hcl.Diagnostics {
 	if !c.Check(version.Must(version.NewVersion(PackerVersion))) {
 		return hcl.Diagnostics{failureAt(at, "Unsupported Packer Core version",
 			"The template asks for Packer %s. Bakehouse speaks the language of Packer %s.", want, PackerVersion)}
+	}
+	return nil
+}
+
+// requireLeast checks the least version that a legacy template asks for.
+func requireLeast(want string, at hcl.Range) hcl.Diagnostics {
+	if want == "" {
+		return nil
+	}
+	least, err := version.NewVersion(want)
+	if err != nil {
+		return hcl.Diagnostics{failureAt(at, "Invalid version", "%q is not a version such as \"1.2.0\".", want)}
+	}
+	if version.Must(version.NewVersion(PackerVersion)).LessThan(least) {
+		return hcl.Diagnostics{failureAt(at, "Unsupported Packer Core version",
+			"The template asks for Packer %s or newer. Bakehouse speaks the language of Packer %s.", want, PackerVersion)}
 	}
 	return nil
 }

@@ -7,7 +7,10 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/ext/typeexpr"
 	"github.com/hashicorp/hcl/v2/gohcl"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/bakehouse-farm/bakehouse/template/function"
 )
 
 // A variable is a declared input of a template.
@@ -21,6 +24,8 @@ type variable struct {
 	sensitive   bool
 	validations []validation
 	at          hcl.Range
+	// faulty tells that the default is wrong, which has been reported.
+	faulty bool
 }
 
 // A validation is a rule that the value of a variable has to keep.
@@ -49,6 +54,11 @@ func (t *Template) readVariable(b *hcl.Block) hcl.Diagnostics {
 	}
 	if a, ok := content.Attributes["default"]; ok {
 		v.def = a.Expr
+		// What does not depend on the environment is wrong whoever asks.
+		if more := v.badDefault(); more.HasErrors() {
+			diags = append(diags, more...)
+			v.faulty = true
+		}
 	}
 	if a, ok := content.Attributes["description"]; ok {
 		var text string
@@ -65,6 +75,38 @@ func (t *Template) readVariable(b *hcl.Block) hcl.Diagnostics {
 		}
 	}
 	return append(diags, t.addVariable(v)...)
+}
+
+// badDefault says what is wrong with the default, as far as that can be told
+// without an environment.
+func (v *variable) badDefault() hcl.Diagnostics {
+	value, diags := v.def.Value(&hcl.EvalContext{Functions: function.InDefaults(nil)})
+	if diags.HasErrors() || len(v.def.Variables()) > 0 || callsFunction(v.def) {
+		return diags
+	}
+	if _, err := v.convert(value); err != nil {
+		diags = append(diags, v.badDefaultType(err))
+	}
+	return diags
+}
+
+// callsFunction tells whether x calls anything, which can only be env.
+func callsFunction(x hcl.Expression) bool {
+	node, ok := x.(hclsyntax.Node)
+	calls := false
+	if ok {
+		_ = hclsyntax.VisitAll(node, func(n hclsyntax.Node) hcl.Diagnostics {
+			_, call := n.(*hclsyntax.FunctionCallExpr)
+			calls = calls || call
+			return nil
+		})
+	}
+	return calls || !ok
+}
+
+func (v *variable) badDefaultType(err error) *hcl.Diagnostic {
+	return failureAt(v.def.Range(), "Invalid default value for variable",
+		"The default of variable %q is not compatible with its type: %s.", v.name, err)
 }
 
 func (t *Template) readVariables(b *hcl.Block) hcl.Diagnostics {

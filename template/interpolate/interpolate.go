@@ -81,8 +81,11 @@ func Render(s string, c Context) (string, error) {
 }
 
 // Check says whether s is well-formed and calls only functions that exist.
-func Check(s string) error {
-	_, err := template.New("").Funcs(Context{}.functions()).Parse(s)
+func Check(s string) error { return Context{}.Check(s) }
+
+// Check is Check, but knows the functions that there are only in some contexts.
+func (c Context) Check(s string) error {
+	_, err := template.New("").Funcs(c.functions()).Parse(s)
 	if err != nil {
 		return readable(err)
 	}

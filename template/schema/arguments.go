@@ -170,7 +170,10 @@ func deprecated(f Field, at hcl.Range) *hcl.Diagnostic {
 // provisioner's override does.
 func (a *Arguments) Override(obj cty.Value, at hcl.Range, weak bool) hcl.Diagnostics {
 	obj, marks := obj.Unmark()
-	if ty := obj.Type(); obj.IsNull() || !obj.IsKnown() || (!ty.IsObjectType() && !ty.IsMapType()) {
+	if obj.IsNull() {
+		return nil // it overrides nothing
+	}
+	if ty := obj.Type(); !obj.IsKnown() || (!ty.IsObjectType() && !ty.IsMapType()) {
 		return hcl.Diagnostics{{
 			Severity: hcl.DiagError, Summary: "Invalid override",
 			Detail:  "An override must be an object that holds arguments of the block.",
@@ -183,7 +186,11 @@ func (a *Arguments) Override(obj cty.Value, at hcl.Range, weak bool) hcl.Diagnos
 		name := k.AsString()
 		v = v.WithMarks(marks)
 		f, ok := a.schema.Field(name)
+		if !ok && weak {
+			f, ok = a.schema.fieldFold(name)
+		}
 		switch {
+		case v.IsNull(): // as if it were not there
 		case !ok:
 			d := &hcl.Diagnostic{
 				Severity: hcl.DiagError, Summary: "Unsupported argument in override",

@@ -16,7 +16,10 @@ import (
 
 func (f Field) convert(v cty.Value, weak bool) (cty.Value, error) {
 	if weak {
-		v = loosen(v, f.Type)
+		if f.Duration {
+			v = Nanoseconds(v)
+		}
+		v = loosen(parted(v, f.Type), f.Type)
 	}
 	err := limit.Convertible(v, f.Type)
 	if err == nil {
@@ -101,9 +104,6 @@ func loosen(v cty.Value, want cty.Type) cty.Value {
 	}
 	switch {
 	case want.IsListType() && is.IsPrimitiveType():
-		if is == cty.String && plain.AsString() == "" {
-			return cty.ListValEmpty(want.ElementType()).WithMarks(marks)
-		}
 		return cty.TupleVal([]cty.Value{loosen(plain, want.ElementType())}).WithMarks(marks)
 	case want == cty.String && is == cty.Bool: // as Packer's decoder has it
 		return cty.StringVal(map[bool]string{false: "0", true: "1"}[plain.True()]).WithMarks(marks)
@@ -113,6 +113,8 @@ func loosen(v cty.Value, want cty.Type) cty.Value {
 			elems[i] = loosen(elems[i], want.ElementType())
 		}
 		return cty.TupleVal(elems).WithMarks(marks)
+	case want.IsListType() && is.Equals(cty.EmptyObject):
+		return cty.ListValEmpty(want.ElementType()).WithMarks(marks)
 	case want.IsMapType() && is.IsTupleType():
 		return merged(plain.AsValueSlice(), want).WithMarks(marks)
 	case want.IsMapType() && is.IsObjectType() && plain.LengthInt() > 0:
@@ -139,6 +141,34 @@ func loosen(v cty.Value, want cty.Type) cty.Value {
 		return cty.NumberIntVal(0).WithMarks(marks)
 	}
 	return v
+}
+
+// parted is a string where a list is wanted, parted at its commas: that is how
+// Packer reads the arguments of components in JSON, "us-east-1,us-west-2".
+func parted(v cty.Value, want cty.Type) cty.Value {
+	plain, marks := v.Unmark()
+	if !want.IsListType() || plain.Type() != cty.String || plain.IsNull() || !plain.IsKnown() {
+		return v
+	}
+	if plain.AsString() == "" {
+		return cty.EmptyTupleVal.WithMarks(marks)
+	}
+	var list []cty.Value
+	for _, s := range strings.Split(plain.AsString(), ",") {
+		list = append(list, cty.StringVal(s))
+	}
+	return cty.TupleVal(list).WithMarks(marks)
+}
+
+// Nanoseconds is v, or where v is a number that number as a duration: to Packer's decoder, a
+// duration is a number of nanoseconds, if it is not a string.
+func Nanoseconds(v cty.Value) cty.Value {
+	plain, marks := v.Unmark()
+	if ty := plain.Type(); plain.IsNull() || !plain.IsKnown() || ty != cty.Number && ty != cty.Bool {
+		return v
+	}
+	n, _ := loosen(plain, cty.Number).AsBigFloat().Int64()
+	return cty.StringVal(strconv.FormatInt(n, 10) + "ns").WithMarks(marks)
 }
 
 // merged is a list of objects as one, where it is that.

@@ -210,6 +210,16 @@ func (f *Field) typeOf(t reflect.Type) (cty.Type, bool) {
 	return cty.NilType, false
 }
 
+// fieldFold is Field, but upper and lower case make no difference.
+func (s *Schema) fieldFold(name string) (Field, bool) {
+	for _, f := range s.Fields {
+		if strings.EqualFold(f.Name, name) {
+			return f, true
+		}
+	}
+	return Field{}, false
+}
+
 // Field returns the field of that name.
 func (s *Schema) Field(name string) (Field, bool) {
 	i, ok := s.byName[name]

@@ -118,7 +118,7 @@ func TestDecode(t *testing.T) {
 		},
 		{
 			name: "weak", weak: true, src: "title = true\nnames = \"a\"\ncodes = 1\non = \"1\"\nport = \"\"\ngrid = \"\"\n",
-			json: `{"codes":[1],"grid":[],"names":["a"],"on":true,"port":0,"title":"true"}`,
+			json: `{"codes":[1],"grid":[],"names":["a"],"on":true,"port":0,"title":"1"}`,
 		},
 		{
 			name: "deprecated", src: "title = \"x\"\nold = \"y\"\n", json: `{"old":"y","title":"x"}`,
