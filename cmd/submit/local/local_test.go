@@ -21,18 +21,22 @@ import (
 // The programs are small shell scripts: real processes that say what the real
 // ones say, note down that they were started, and can be killed.
 var scripts = map[string]string{
-	serverName: `echo started >> "$(dirname "$0")/server.count"; echo "temporal is listening on $4"`,
-	cloudName:  `echo started >> "$(dirname "$0")/localcloud.count"; echo "localcloud is listening on http://$3"`,
-	agentName:  `echo started >> "$(dirname "$0")/agent.count"; echo "agent is polling pool local" >&2; env > "$(dirname "$0")/agent.env"`,
+	serverName: `echo started >> "${0%/*}/server.count"; echo "temporal is listening on $4"`,
+	cloudName:  `echo started >> "${0%/*}/localcloud.count"; echo "localcloud is listening on http://$3"`,
+	agentName:  `echo started >> "${0%/*}/agent.count"; env > "${0%/*}/agent.env"; echo "agent is polling pool local" >&2`,
 }
 
-// patient goes on until it is told to stop.
-const patient = "\ntrap 'exit 0' TERM\nwhile :; do sleep 0.05; done\n"
+// patient goes on until it is told to stop. It waits without a child: one that
+// has just been forked looks like its parent.
+const patient = "\ntrap 'exit 0' TERM\nexec 3<>\"${0%/*}/never\"\nwhile :; do read -r line <&3; done\n"
 
 // stage makes a state folder and programs; what runs is stopped at the end.
 func stage(t *testing.T) Config {
 	t.Helper()
 	programs := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(programs, "never"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range scripts {
 		write(t, programs, name, text+patient)
 	}
