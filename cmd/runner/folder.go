@@ -36,6 +36,9 @@ type state struct {
 
 // makeFolder makes the folder of a command, or checks the one that is there.
 func makeFolder(o order) (folder, error) {
+	if err := secure(o.base); err != nil {
+		return folder{}, err
+	}
 	for _, path := range o.paths() {
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return folder{}, err
@@ -48,8 +51,17 @@ func makeFolder(o order) (folder, error) {
 // fs.ErrNotExist.
 func openFolder(o order) (folder, error) {
 	paths := o.paths()
-	for _, path := range paths {
+	if err := secure(o.base); err != nil {
+		return folder{}, err
+	}
+	for i, path := range paths {
 		if err := ours(path); err != nil {
+			return folder{}, err
+		}
+		if i == 0 {
+			continue // other builds' are nobody's secret
+		}
+		if err := os.Chmod(path, 0o700); err != nil { // not a link: see above
 			return folder{}, err
 		}
 	}
@@ -85,22 +97,6 @@ func ours(path string) error {
 
 func (f folder) file(name string) string { return filepath.Join(f.path, name) }
 
-// read reads a JSON file; ok is false when there is none.
-func (f folder) read(name string, into any) (ok bool, err error) {
-	file, err := os.OpenFile(f.file(name), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer file.Close()
-	if err := json.NewDecoder(file).Decode(into); err != nil {
-		return false, fmt.Errorf("read %s: %w", file.Name(), err)
-	}
-	return true, nil
-}
-
 // write replaces a JSON file. It is on disk when write returns: whoever reads
 // it after a crash finds the old one or the new one, whole.
 func (f folder) write(name string, what any) error { return f.replace(name, what, true) }
@@ -119,7 +115,7 @@ func (f folder) replace(name string, what any, durable bool) error {
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(append(data, '\n'))
+	_, err = fmt.Fprintf(file, "%s\n%s\n", data, f.checksum(name, data))
 	if err == nil && durable {
 		err = file.Sync()
 	}
@@ -149,7 +145,7 @@ func syncDir(path string) error {
 
 // lock takes the lock of the command. got is false when another process has it.
 func (f folder) lock() (file *os.File, got bool, err error) {
-	file, err = os.OpenFile(f.file("lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	file, err = f.open("lock", os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, false, err
 	}
@@ -191,7 +187,7 @@ func (f folder) status() (runner.Status, error) {
 // A command may fill the disk, and must not take the note of its end along:
 // reserve keeps room for it, record gives that up.
 func (f folder) reserve() error {
-	file, err := os.OpenFile(f.file("room"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	file, err := f.open("room", os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}
@@ -202,8 +198,10 @@ func (f folder) reserve() error {
 	return err
 }
 
+func (f folder) makeRoom() { _ = os.Remove(f.file("room")) } // without it, there may be room nevertheless
+
 func (f folder) record(r runner.Result) error {
-	_ = os.Remove(f.file("room")) // without it, there may be room nevertheless
+	f.makeRoom()
 	for patience := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		err := f.write("result.json", r)
 		if !noRoom(err) || time.Now().After(patience) {
@@ -227,7 +225,7 @@ func (f folder) done() (runner.Status, error) {
 
 // trouble is the end of what the supervisor wrote before it died, if anything.
 func (f folder) trouble() string {
-	data, err := os.ReadFile(f.file("trouble"))
+	data, err := f.slurp("trouble", 1<<20)
 	if err != nil {
 		return ""
 	}

@@ -17,7 +17,7 @@
 //	lock         held from before the start until the supervisor ends
 //	state.json   on disk before the command starts: which boot, which process
 //	child.json   the session of the command, should its supervisor be killed
-//	log          what the command prints, written by itself
+//	log          what the command prints
 //	result.json  on disk before anybody is told that the command has ended
 package main
 

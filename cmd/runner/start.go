@@ -59,12 +59,12 @@ func start(o order, spec runner.Spec) (runner.Status, error) {
 
 // launch starts the supervisor and returns when its command is started.
 func launch(o order, f folder, lock *os.File, spec runner.Spec) error {
-	log, err := os.OpenFile(f.file("log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	log, err := f.open("log", os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}
 	log.Close()
-	trouble, err := os.OpenFile(f.file("trouble"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	trouble, err := f.open("trouble", os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}

@@ -44,12 +44,31 @@ func stop(o order, answer *runner.Writer) error {
 		}
 	case runner.Lost:
 		// The supervisor is gone; the session of its command may still be there.
-		var child int
-		if ok, err := f.read("child.json", &child); ok && err == nil && child > 1 {
-			end(func() []int { return inSession(child) }, 10*time.Second)
+		if session := f.orphans(); session > 1 {
+			end(func() []int { return inSession(session) }, 10*time.Second)
 		}
 	}
 	return answer.WriteStatus(status)
+}
+
+// A child is the first process of the command, and so its session.
+type child struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"`
+}
+
+// orphans is the session of a command whose supervisor died; 0 when nothing is
+// left of it, or its number belongs to somebody else by now.
+func (f folder) orphans() int {
+	var c child
+	if ok, err := f.read("child.json", &c); err != nil || !ok {
+		return 0
+	}
+	// The number is not given to another process while the session lives.
+	if p, ok := readProcess(c.PID); ok && p.start != c.Start {
+		return 0
+	}
+	return c.PID
 }
 
 // clean removes all that is kept for a build. It refuses while one of its

@@ -63,7 +63,8 @@ func supervise(args []string, ready *os.File) error {
 	ended := make(chan syscall.WaitStatus, 1)
 	go reap(c.pid, ended)
 	// Only for stop, should we die: then it ends the session of the command.
-	if err := f.replace("child.json", c.pid, false); err != nil {
+	first, _ := readProcess(c.pid)
+	if err := f.replace("child.json", child{PID: c.pid, Start: first.start}, false); err != nil {
 		fmt.Fprintln(os.Stderr, "runner:", err)
 	}
 	fmt.Fprintln(ready, "ok")
@@ -73,19 +74,37 @@ func supervise(args []string, ready *os.File) error {
 		return nil
 	}
 	r.Started = st.Started
-	return c.finish(f, r)
+	if err := c.finish(f, r); err != nil {
+		return err
+	}
+	if c.out != nil {
+		// From now on, only daemons need us; the command is over.
+		c.log.file.Close()
+		_ = syscall.Close(lockFD)
+		signal.Ignore(syscall.SIGUSR1)
+		go func() {
+			for sig := range signals {
+				if sig == syscall.SIGTERM {
+					os.Exit(0)
+				}
+			}
+		}()
+		c.out.linger()
+	}
+	return nil
 }
 
 // A command is the process that the spec asks for.
 type command struct {
 	pid int
-	log *os.File
+	log *journal
+	out *conduit  // nil with a terminal
 	pty *terminal // nil without
 }
 
 // launchCommand starts the login shell with the line, writing to the log.
 func launchCommand(f folder, cwd string, spec runner.Spec) (command, error) {
-	log, err := os.OpenFile(f.file("log"), os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0)
+	log, err := openJournal(f)
 	if err != nil {
 		return command{}, err
 	}
@@ -97,8 +116,7 @@ func launchCommand(f folder, cwd string, spec runner.Spec) (command, error) {
 	defer null.Close()
 	attr := &syscall.ProcAttr{
 		Dir: cwd, Env: environment(spec),
-		Files: []uintptr{null.Fd(), log.Fd(), log.Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
+		Sys: &syscall.SysProcAttr{Setsid: true},
 	}
 	if spec.Pty {
 		t, err := openTerminal(log)
@@ -107,9 +125,22 @@ func launchCommand(f folder, cwd string, spec runner.Spec) (command, error) {
 		}
 		defer t.slave.Close()
 		c.pty = t
+		go t.copy()
 		tty := t.slave.Fd()
 		attr.Files = []uintptr{tty, tty, tty}
 		attr.Sys.Setctty, attr.Sys.Ctty = true, 0
+	} else {
+		if c.out, err = openConduit(); err != nil {
+			return c, fmt.Errorf("open a pipe: %w", err)
+		}
+		defer c.out.write.Close()
+		go c.out.copy(log)
+		end, err := dupFile(c.out.write)
+		if err != nil {
+			return c, err
+		}
+		defer syscall.Close(end)
+		attr.Files = []uintptr{null.Fd(), uintptr(end), uintptr(end)}
 	}
 	shell := os.Getenv("SHELL")
 	if shell == "" {
@@ -119,10 +150,25 @@ func launchCommand(f folder, cwd string, spec runner.Spec) (command, error) {
 	if err != nil {
 		return c, fmt.Errorf("start %s: %w", shell, err)
 	}
-	if c.pty != nil {
-		go c.pty.copy()
-	}
 	return c, nil
+}
+
+// dupFile returns a descriptor that blocks, as programs expect: asking an
+// os.File for its own would make both ends so.
+func dupFile(f *os.File) (fd int, err error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	cerr := conn.Control(func(from uintptr) {
+		syscall.ForkLock.RLock()
+		defer syscall.ForkLock.RUnlock()
+		if fd, err = syscall.Dup(int(from)); err == nil {
+			syscall.CloseOnExec(fd)
+			err = syscall.SetNonblock(fd, false)
+		}
+	})
+	return fd, errors.Join(err, cerr)
 }
 
 // environment is the login's own, and what the spec adds.
@@ -233,17 +279,20 @@ func exitOf(status syscall.WaitStatus) int {
 // finish records the result. The length of the log is taken first: what
 // daemons write to it from now on is not the command's.
 func (c command) finish(f folder, r runner.Result) error {
-	if c.pty != nil {
+	// A script may have filled the disk; what it printed of that is worth more
+	// than the room that was kept.
+	f.makeRoom()
+	switch {
+	case c.pty != nil:
 		c.pty.drain()
+	case c.out != nil:
+		c.out.drain(c.log)
 	}
-	info, err := c.log.Stat()
+	size, err := c.log.end()
 	if err != nil {
 		return err
 	}
-	if err := c.log.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !noRoom(err) {
-		return err
-	}
-	r.LogBytes, r.Ended = info.Size(), time.Now()
+	r.LogBytes, r.Ended = size, time.Now()
 	return f.record(r)
 }
 

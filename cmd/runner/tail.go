@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/bakehouse-farm/bakehouse/communicator/runner"
@@ -28,7 +27,7 @@ func tail(o order, answer *runner.Writer) error {
 	if err != nil {
 		return err
 	}
-	log, err := os.OpenFile(f.file("log"), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	log, err := f.open("log", os.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -63,6 +62,9 @@ func tail(o order, answer *runner.Writer) error {
 			if n == 0 {
 				break
 			}
+		}
+		if info, err := log.Stat(); err == nil && info.Size() < offset {
+			return fmt.Errorf("the log holds %d bytes, but %d were there before: somebody has cut it short", info.Size(), offset)
 		}
 		switch status.State {
 		case runner.Done:

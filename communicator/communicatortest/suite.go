@@ -271,6 +271,9 @@ func testDaemon(t *testing.T, open func(t *testing.T) communicator.Communicator)
 		t.Fatalf("files of the daemon: %v, %v", links, err)
 	}
 	for _, link := range links {
+		if name := filepath.Base(link); name == "1" || name == "2" {
+			continue // its output, which it was given
+		}
 		if target, _ := os.Readlink(link); strings.HasSuffix(target, "/lock") || strings.HasPrefix(target, "pipe:") {
 			t.Errorf("the daemon holds %s", target)
 		}

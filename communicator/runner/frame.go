@@ -78,6 +78,9 @@ type Reader struct {
 // NewReader returns a Reader from r.
 func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
 
+// ErrTooLong tells that a frame is longer than any that a Writer writes.
+var ErrTooLong = errors.New("frame is too long")
+
 // ErrNoAnswer tells that a stream ended before a runner said anything; Chatter
 // is what was there instead, such as the shell's complaint.
 type ErrNoAnswer struct{ Chatter string }
@@ -105,7 +108,7 @@ func (r *Reader) Read() (FrameKind, []byte, error) {
 	}
 	n := binary.BigEndian.Uint32(head[1:])
 	if n > MaxFrame {
-		return 0, nil, fmt.Errorf("frame of %d bytes is too long", n)
+		return 0, nil, fmt.Errorf("%w: it has %d bytes", ErrTooLong, n)
 	}
 	if int(n) > cap(r.buf) {
 		r.buf = make([]byte, n, MaxFrame)

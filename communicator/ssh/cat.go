@@ -72,12 +72,12 @@ func (c catFiles) get(ctx context.Context, name string, w io.Writer) error {
 	} else if bytes.Contains(out, []byte("folder")) {
 		return fmt.Errorf("%s is a folder", name)
 	}
-	s, err := c.session()
+	s, err := c.session(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { go s.Close() }()
-	var complaint buffer
+	complaint := buffer{limit: maxComplaint}
 	s.Stdout, s.Stderr = w, &complaint
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run("/bin/sh -c " + quote("cat "+q)) }()
@@ -88,7 +88,7 @@ func (c catFiles) get(ctx context.Context, name string, w io.Writer) error {
 		return fmt.Errorf("connection is gone")
 	}
 	if exit, isExit := err.(*xssh.ExitError); isExit {
-		return fmt.Errorf("exit status %d: %s", exit.ExitStatus(), bytes.TrimSpace(complaint.bytes()))
+		return fmt.Errorf("exit status %d: %s", exit.ExitStatus(), said(complaint.bytes()))
 	}
 	return err
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
+	"unicode"
 
 	xssh "golang.org/x/crypto/ssh"
 
@@ -53,29 +55,37 @@ func (c *Conn) again(ctx context.Context, do func(l *link) error) error {
 
 // exec runs a line with in as its standard input, and returns what it wrote.
 func (l *link) exec(ctx context.Context, line string, pty bool, in io.Reader) (communicator.Result, []byte, error) {
-	s, err := l.session()
+	s, err := l.session(ctx)
 	if err != nil {
 		return communicator.Result{}, nil, err
 	}
 	defer func() { go s.Close() }() // may block on a dead peer
-	var out buffer
+	out := buffer{limit: maxAnswer, over: make(chan struct{})}
 	s.Stdin, s.Stdout, s.Stderr = in, &out, &out
-	if pty {
-		if err := s.RequestPty("xterm", 40, 80, xssh.TerminalModes{xssh.ECHO: 0}); err != nil {
-			return communicator.Result{}, nil, fmt.Errorf("ask for a terminal: %w", err)
-		}
-	}
-	if err := s.Start(line); err != nil {
-		return communicator.Result{}, nil, fmt.Errorf("ssh exec: %w", err)
-	}
 	ended := make(chan error, 1)
-	go func() { ended <- s.Wait() }()
+	go func() { // each question may never be answered
+		if pty {
+			if err := s.RequestPty("xterm", 40, 80, xssh.TerminalModes{xssh.ECHO: 0}); err != nil {
+				ended <- fmt.Errorf("ask for a terminal: %w", err)
+				return
+			}
+		}
+		if err := s.Start(line); err != nil {
+			ended <- err
+			return
+		}
+		ended <- s.Wait()
+	}()
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
 		return communicator.Result{}, out.bytes(), context.Cause(ctx)
 	case <-l.dead:
 		return communicator.Result{}, out.bytes(), errors.New("ssh exec: connection is gone")
+	case <-out.over:
+	}
+	if out.full() {
+		return communicator.Result{}, nil, bakehouse.Errorf(bakehouse.Failed, "machine answers a short command with more than %d bytes", maxAnswer)
 	}
 	var exit *xssh.ExitError
 	switch {
@@ -96,16 +106,43 @@ var signals = map[string]int{
 	"USR1": 10, "SEGV": 11, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15,
 }
 
+// maxAnswer is how much a short command may say, and maxComplaint how much of
+// what the shell says about a call of the runner is kept.
+const (
+	maxAnswer    = 16 << 20
+	maxComplaint = 64 << 10
+)
+
 // A buffer takes output from two streams. Its reader may look before they end.
+// What is behind its limit is dropped: a machine may have no end of it.
 type buffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	limit int
+	over  chan struct{} // closed when something was dropped; may be nil
+
+	mu      sync.Mutex
+	buf     bytes.Buffer
+	dropped bool
 }
 
 func (b *buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.buf.Write(p)
+	room := b.limit - b.buf.Len()
+	b.buf.Write(p[:min(len(p), room)])
+	if len(p) > room && !b.dropped {
+		b.dropped = true
+		if b.over != nil {
+			close(b.over)
+		}
+	}
+	return len(p), nil
+}
+
+// full tells whether something was dropped.
+func (b *buffer) full() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.dropped
 }
 
 func (b *buffer) bytes() []byte {
@@ -117,7 +154,28 @@ func (b *buffer) bytes() []byte {
 // ok turns an exit status other than 0 into an error.
 func ok(r communicator.Result, out []byte, err error) error {
 	if err == nil && r.Exit != 0 {
-		return bakehouse.Errorf(bakehouse.Failed, "exit status %d: %s", r.Exit, bytes.TrimSpace(out))
+		return bakehouse.Errorf(bakehouse.Failed, "exit status %d: %s", r.Exit, said(out))
 	}
 	return err
+}
+
+// said is what a machine says, fit for a message: its beginning, on one line,
+// without what drives a terminal.
+func said(text []byte) string {
+	const most = 2000
+	text = bytes.TrimSpace(text)
+	cut := len(text) > most
+	line := strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return ' '
+		case !unicode.IsPrint(r):
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(string(text[:min(len(text), most)]), ""))
+	if cut {
+		line += " …"
+	}
+	return line
 }

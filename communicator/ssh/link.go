@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -137,8 +138,9 @@ func (l *link) close() {
 	})
 }
 
-// session opens a channel for one command.
-func (l *link) session() (*xssh.Session, error) {
+// session opens a channel for one command. A machine may answer everything but
+// that, so ctx counts.
+func (l *link) session(ctx context.Context) (*xssh.Session, error) {
 	type opened struct {
 		s   *xssh.Session
 		err error
@@ -154,6 +156,13 @@ func (l *link) session() (*xssh.Session, error) {
 			return nil, fmt.Errorf("open ssh session: %w", o.err)
 		}
 		return o.s, nil
+	case <-ctx.Done():
+		go func() { // it may be opened later
+			if o := <-done; o.s != nil {
+				o.s.Close()
+			}
+		}()
+		return nil, context.Cause(ctx)
 	case <-l.dead:
 		return nil, errors.New("open ssh session: connection is gone")
 	}

@@ -94,7 +94,7 @@ func (c *Conn) Run(ctx context.Context, cmd communicator.Command, from int64, ou
 		}
 		why := ""
 		if status.Trouble != "" {
-			why = ": " + status.Trouble
+			why = ": " + said([]byte(status.Trouble))
 		}
 		return communicator.Result{}, bakehouse.Errorf(bakehouse.Lost, "what supervised command %s on the machine was killed; its exit status is not known%s", cmd.ID, why)
 	}
@@ -138,7 +138,7 @@ func (f *following) run(ctx context.Context, cmd communicator.Command, spec []by
 		var sunk errSink
 		switch {
 		case err == nil:
-			return status, nil
+			return status, f.whole(status)
 		case ctx.Err() != nil:
 			return status, context.Cause(ctx)
 		case errors.As(err, &sunk):
@@ -169,6 +169,38 @@ func (f *following) run(ctx context.Context, cmd communicator.Command, spec []by
 		c.log.Info("ssh connection lost, following again", "command", cmd.ID, "offset", f.offset, "error", err)
 		l.close()
 	}
+}
+
+// whole checks that all came that the command is said to have printed.
+func (f *following) whole(status runner.Status) error {
+	if status.State == runner.Done && status.Result.LogBytes != f.offset {
+		return bakehouse.Errorf(bakehouse.Failed, "the machine says that the command printed %d bytes, but it sent %d: its log was changed", status.Result.LogBytes, f.offset)
+	}
+	return nil
+}
+
+// plausible refuses a status that no runner gives: what runs on a machine may
+// have taken the runner's place.
+func plausible(s runner.Status) error {
+	switch s.State {
+	case runner.None, runner.Started, runner.Running, runner.Lost, runner.Rebooted:
+		return nil
+	case runner.Done:
+	default:
+		return nonsense("state %q", s.State)
+	}
+	switch r := s.Result; {
+	case r == nil:
+		return nonsense("a command that has ended, without its result")
+	case r.Exit < 0 || r.Exit > 255 || r.LogBytes < 0:
+		return nonsense("exit status %d after %d bytes of output", r.Exit, r.LogBytes)
+	}
+	return nil
+}
+
+// nonsense is the failure of a machine whose runner answers what none does.
+func nonsense(format string, args ...any) error {
+	return bakehouse.Errorf(bakehouse.Failed, "runner on the machine answers nonsense: %s", said(fmt.Appendf(nil, format, args...)))
 }
 
 // back returns a link to a machine that may be away for a while.
@@ -206,7 +238,7 @@ func (f *following) follow(ctx context.Context, line string, in []byte) (runner.
 
 // followFrom is follow for an answer that begins with a status, for first.
 func (f *following) followFrom(ctx context.Context, line string, in []byte, first func(runner.Status)) (last runner.Status, err error) {
-	s, err := f.link.session()
+	s, err := f.link.session(ctx)
 	if err != nil {
 		return last, err
 	}
@@ -219,10 +251,19 @@ func (f *following) followFrom(ctx context.Context, line string, in []byte, firs
 	if err != nil {
 		return last, err
 	}
-	var complaint buffer
+	complaint := buffer{limit: maxComplaint}
 	s.Stderr = &complaint
-	if err := s.Start(line); err != nil {
-		return last, fmt.Errorf("call the runner: %w", err)
+	asked := make(chan error, 1)
+	go func() { asked <- s.Start(line) }() // may never be answered
+	select {
+	case err := <-asked:
+		if err != nil {
+			return last, fmt.Errorf("call the runner: %w", err)
+		}
+	case <-ctx.Done():
+		return last, context.Cause(ctx)
+	case <-f.link.dead:
+		return last, errors.New("connection is gone")
 	}
 	quit := make(chan struct{})
 	defer close(quit)
@@ -240,6 +281,9 @@ func (f *following) followFrom(ctx context.Context, line string, in []byte, firs
 		case <-f.link.dead:
 			return last, errors.New("connection is gone")
 		}
+		if errors.Is(got.err, runner.ErrTooLong) {
+			return last, nonsense("%v", got.err)
+		}
 		if got.err != nil {
 			return last, fmt.Errorf("follow the runner: %w%s", got.err, also(complaint.bytes()))
 		}
@@ -254,7 +298,10 @@ func (f *following) followFrom(ctx context.Context, line string, in []byte, firs
 		case runner.StatusFrame:
 			last = runner.Status{}
 			if err := json.Unmarshal(got.data, &last); err != nil {
-				return last, fmt.Errorf("read the runner's answer: %w", err)
+				return last, nonsense("%v", err)
+			}
+			if err := plausible(last); err != nil {
+				return last, err
 			}
 			if first == nil {
 				return last, nil
@@ -262,7 +309,10 @@ func (f *following) followFrom(ctx context.Context, line string, in []byte, firs
 			first(last)
 			first = nil
 		case runner.ProblemFrame:
-			return last, bakehouse.Errorf(bakehouse.Failed, "runner on the machine: %s", got.data)
+			return last, bakehouse.Errorf(bakehouse.Failed, "runner on the machine: %s", said(got.data))
+		case runner.AliveFrame:
+		default:
+			return last, nonsense("a frame of kind %q", got.kind)
 		}
 	}
 }
