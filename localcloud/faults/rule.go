@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -63,7 +64,6 @@ type trait struct {
 
 func traits() []trait {
 	makes := []string{"CreateImage", "CopyImage", "RegisterImage", "CreateSnapshot", "CopySnapshot"}
-	sees := []string{"Describe*", "Modify*", "Create*", "Delete*", "Run*", "Start*", "Stop*", "Terminate*", "Reboot*", "Copy*", "Register*", "Deregister*", "Enable*", "Disable*", "Authorize*", "Revoke*", "Reset*", "Get*"}
 	return []trait{
 		{kind: Throttle, code: "RequestLimitExceeded", message: "Request limit exceeded."},
 		{kind: Internal, code: "InternalError", message: "An internal error has occurred"},
@@ -78,7 +78,7 @@ func traits() []trait {
 		{kind: Reset},
 		{kind: Lost},
 		{kind: Lost500, code: "InternalError", message: "An internal error has occurred"},
-		{kind: Unseen, actions: sees, defaults: []string{"Describe*", "Modify*", "CreateTags"}, delay: true},
+		{kind: Unseen, defaults: []string{"Describe*", "Modify*", "CreateTags"}, delay: true},
 		{kind: Stale, actions: []string{"Describe*"}, delay: true},
 		{
 			kind: Die, actions: []string{"RunInstances"}, code: "Server.InsufficientInstanceCapacity",
@@ -215,9 +215,21 @@ func (r Rule) normal() (Rule, error) {
 		r.Code = t.code
 	}
 	if r.Message == "" {
-		r.Message = t.message
+		r.Message = cmp.Or(messageOf(r.Code), t.message)
 	}
 	return r, nil
+}
+
+// messageOf returns what AWS says with a code that a rule may have in place of
+// its kind's.
+func messageOf(code string) string {
+	switch code {
+	case "AuthFailure":
+		return "AWS was not able to validate the provided access credentials"
+	case "ExpiredToken":
+		return "The security token included in the request is expired"
+	}
+	return ""
 }
 
 // overlap tells whether a pattern can mean anything that one of the others

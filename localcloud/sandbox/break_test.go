@@ -388,7 +388,7 @@ func TestSnapshotKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := newSpec(t, first, "i-still")
-	boot(t, first, l) // removed by the first, which is closed by then: by the folder
+	boot(t, first, l) // removed by the first, although it is closed by then: the folder is all it needs
 	count := counts(t, dir, l)
 	goesOn(t, "before", count)
 	// As a kill leaves it.
