@@ -471,3 +471,21 @@ func TestVisits(t *testing.T) {
 		}
 	}
 }
+
+// A breakpoint parks the build where the template says, and needs no agent
+// while it does.
+func TestBreakpoint(t *testing.T) {
+	o := newOven()
+	o.before = on("script prove", 1, bakehouse.Errorf(bakehouse.Breakpoint, "look"))
+	b := newBakery(t, o, loaf)
+	p := b.ask(t, decide(bakehouse.Resume))
+	if results, err := b.bake(t); err != nil {
+		t.Fatal(err, results)
+	}
+	if diff := cmp.Diff([]string{"breakpoint provision-2-script"}, p.waited); diff != "" {
+		t.Errorf("waited (-want +got):\n%s", diff)
+	}
+	if got := strings.Join(o.scripts, " "); got != "knead decorate" {
+		t.Errorf("scripts %q", got)
+	}
+}

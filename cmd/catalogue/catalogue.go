@@ -15,6 +15,7 @@ import (
 	"github.com/bakehouse-farm/bakehouse/postprocessors"
 	"github.com/bakehouse-farm/bakehouse/postprocessors/manifest"
 	"github.com/bakehouse-farm/bakehouse/provisioners"
+	"github.com/bakehouse-farm/bakehouse/provisioners/breakpoint"
 	"github.com/bakehouse-farm/bakehouse/provisioners/file"
 	"github.com/bakehouse-farm/bakehouse/provisioners/shell"
 	"github.com/bakehouse-farm/bakehouse/template"
@@ -31,8 +32,9 @@ func Builders() map[string]builders.Builder {
 // Provisioners returns the provisioners by type.
 func Provisioners() map[string]provisioners.Provisioner {
 	return map[string]provisioners.Provisioner{
-		"file":  file.New(),
-		"shell": shell.New(),
+		"breakpoint": breakpoint.New(),
+		"file":       file.New(),
+		"shell":      shell.New(),
 	}
 }
 
