@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
@@ -121,6 +122,10 @@ func TestDecode(t *testing.T) {
 			json: `{"codes":[1],"grid":[],"names":["a"],"on":true,"port":0,"title":"1"}`,
 		},
 		{
+			name: "commas", weak: true, src: "title = \"a,b\"\nnames = \"a, b,\"\ncodes = \"1,2\"\n",
+			json: `{"codes":[1,2],"names":["a"," b",""],"title":"a,b"}`,
+		},
+		{
 			name: "deprecated", src: "title = \"x\"\nold = \"y\"\n", json: `{"old":"y","title":"x"}`,
 			said: "2: Argument \"old\" is deprecated: use title, please\n",
 		},
@@ -195,6 +200,45 @@ func TestRenderSecretsFiles(t *testing.T) {
 	}
 	if sites[len(sites)-1] != "disk.0.name" {
 		t.Errorf("sites %v", sites)
+	}
+}
+
+// In JSON templates everything that {{ }} makes is a string: what it stands for
+// is seen when it is rendered.
+func TestRenderThenConvert(t *testing.T) {
+	src := "title = \"{{1}}\"\nport = \"{{1}}2\"\non = \"{{1}}\"\nnames = \"{{a,b}},c\"\ncodes = [\"{{1}}\", 2]\ngrid = \"{{a,b}}\"\nwait = \"{{1}}s\"\ndisk {\n name = \"x\"\n size = \"{{1}}0\"\n}\n"
+	if _, diags := decode(t, src, false); len(diags) != 6 {
+		t.Errorf("HCL takes no strings for numbers, booleans and lists: %v", diags)
+	}
+	a, diags := decode(t, src+"tags = \"{{1}}\"\n", true)
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	more := a.Render(func(_, s string, _ bool) (string, error) {
+		if strings.Contains(s, "unknown") {
+			return "", ErrUnknown
+		}
+		return strings.NewReplacer("{{", "", "}}", "").Replace(s), nil
+	})
+	if got, want := said(more), "12: Incorrect attribute value type: Inappropriate value for attribute \"tags\": map of string required, but have string.\n"; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	js, _, err := a.JSON()
+	if want := `{"codes":[1,2],"disk":[{"name":"x","size":10}],"grid":[["a"],["b"]],"names":["a","b","c"],"on":true,"port":12,"title":"1","wait":"1s"}`; err != nil || string(js) != want {
+		t.Errorf("%v %s\nwant %s", err, js, want)
+	}
+
+	a, _ = decode(t, "title = \"x\"\nport = \"{{unknown}}\"\nnames = \"{{unknown}}\"\ncodes = [\"{{unknown}}\", 1]\n", true)
+	if diags := a.Render(func(_, s string, _ bool) (string, error) {
+		if strings.Contains(s, "unknown") {
+			return "", ErrUnknown
+		}
+		return s, nil
+	}); diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if _, unknown, err := a.JSON(); err != nil || !cmp.Equal(unknown, []string{"names", "codes", "port"}, cmpopts.SortSlices(strings.Compare)) {
+		t.Errorf("unknown: %v %v", unknown, err)
 	}
 }
 

@@ -37,6 +37,10 @@ func (a *Arguments) render(site string, render func(site, s string, late bool) (
 					Detail:  "Inappropriate value for attribute \"" + f.Name + "\": " + err.Error() + ".",
 					Subject: arg.expr.Ptr(),
 				})
+				if arg.raw { // it is of no type that anybody expects
+					delete(a.attrs, f.Name)
+					continue
+				}
 			}
 		}
 		arg.value, arg.raw = v, false
