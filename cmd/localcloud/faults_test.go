@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/smithy-go"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/bakehouse-farm/bakehouse/localcloud"
 	"github.com/bakehouse-farm/bakehouse/localcloud/localcloudtest"
@@ -193,5 +195,63 @@ func TestFaultsUsage(t *testing.T) {
 		if code, out := status(t, tt.args...); code != tt.code || !strings.Contains(out, tt.want) {
 			t.Errorf("%v: %d\n%s", tt.args, code, out)
 		}
+	}
+}
+
+// Wherever localcloud is killed, its record and its state tell the same story.
+func TestRecordAgreesWithState(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	for round := range 6 {
+		p := serving(t, dir)
+		c := ec2.NewFromConfig(localcloudtest.Config(p.url, "us-east-1"))
+		killed := make(chan struct{})
+		go func() {
+			time.Sleep(time.Duration(30+round*17) * time.Millisecond)
+			_ = p.Process.Kill()
+			_ = p.Wait()
+			close(killed)
+		}()
+		for n := 0; ; n++ {
+			out, err := c.CreateSecurityGroup(t.Context(), &ec2.CreateSecurityGroupInput{GroupName: aws.String(fmt.Sprintf("g-%d-%d", round, n)), Description: aws.String("d")})
+			if err == nil && n%3 == 0 {
+				_, err = c.DeleteSecurityGroup(t.Context(), &ec2.DeleteSecurityGroupInput{GroupId: out.GroupId})
+			}
+			if err != nil {
+				break // killed
+			}
+		}
+		<-killed
+	}
+	p := serving(t, dir)
+	defer p.end(t, syscall.SIGTERM)
+	told, is := map[string]bool{}, map[string]bool{}
+	made := 0
+	for line := range strings.Lines(ok(t, "record", "-state", dir, "-action", "*SecurityGroup", "-effects", "-json")) {
+		var e record.Entry
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatal(err)
+		}
+		for _, change := range e.Changes {
+			if change.Op == "deleted" {
+				delete(told, change.ID)
+				continue
+			}
+			made++
+			told[change.ID] = true
+		}
+	}
+	for line := range strings.Lines(ok(t, "census", "-state", dir, "-json")) {
+		var r localcloud.Resource
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		is[r.ID] = true
+	}
+	if diff := cmp.Diff(is, told); diff != "" {
+		t.Errorf("the state (-) and the record (+) of %d groups: %s", made, diff)
+	}
+	if made < 6 {
+		t.Errorf("only %d groups were made", made)
 	}
 }
