@@ -341,6 +341,7 @@ func TestAskedInVain(t *testing.T) {
 		{"away, in a file", inFile, away, bakehouse.Trouble, "t.pkr.hcl:2,8"},
 		{"denied, legacy", json, denied, bakehouse.Denied, "t.json:1,16"},
 		{"away, legacy", json, away, bakehouse.Trouble, "t.json:1,16"},
+		{"away, and others depend on it, legacy", strings.Replace(json, `"}, "b`, `", "a": "{{user `+"`pw`"+`}}", "z": "{{user `+"`a`"+`}}"}, "b`, 1), away, bakehouse.Trouble, "t.json:1,16"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -351,6 +352,9 @@ func TestAskedInVain(t *testing.T) {
 			err := Failure(diags)
 			if err == nil || bakehouse.KindOf(err) != tt.want || !strings.Contains(err.Error(), tt.err.Error()) {
 				t.Errorf("%v of kind %s, want %s", err, bakehouse.KindOf(err), tt.want)
+			}
+			if len(diags) != 1 {
+				t.Errorf("said %v", diags.Errs())
 			}
 			if s := fmt.Sprint(diags); !strings.Contains(s, tt.at) || !strings.Contains(s, tt.err.Error()) {
 				t.Errorf("said %q, want it at %s", s, tt.at)
@@ -454,6 +458,25 @@ func TestQuestionsStaySecret(t *testing.T) {
 		if err := Failure(diags); err == nil || bakehouse.KindOf(err).Final() ||
 			!strings.Contains(err.Error(), "base/<sensitive>: connection refused") || strings.Contains(err.Error(), "hidden-place") {
 			t.Errorf("%s: %v", expr, err)
+		}
+	}
+}
+
+// Who checks and may ask is told what is wrong with the answers, too.
+func TestCheckAsking(t *testing.T) {
+	for _, archive := range []string{askingHCL, askingJSON} {
+		d := full()
+		tpl, values := asking(t, archive, d)
+		if diags := tpl.CheckAsking(context.Background(), values, Selection{}, pinned); diags.HasErrors() {
+			t.Error(diags)
+		}
+		if n := d.asked["vault secret/data/db password"]; n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+		delete(d.answers, "vault secret/data/db password")
+		diags := tpl.CheckAsking(context.Background(), values, Selection{}, pinned)
+		if !strings.Contains(fmt.Sprint(diags), "vault secret/data/db password: there is nothing") {
+			t.Errorf("%v", diags)
 		}
 	}
 }

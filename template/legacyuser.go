@@ -62,12 +62,15 @@ func (e *evaluation) renderUser() hcl.Diagnostics {
 	var diags hcl.Diagnostics
 	for _, v := range e.t.variables {
 		if _, ok := left[v.name]; ok {
+			e.user[v.name] = ""
+			if consequence(errs, v.name) {
+				continue // what it refers to is reported
+			}
 			d := failureAt(v.at, "Invalid value for user variable \""+v.name+"\"", "%s", e.whyUser(errs[v.name]))
 			if causes[v.name] != nil {
 				d.Extra = causes[v.name]
 			}
 			diags = append(diags, d)
-			e.user[v.name] = ""
 			continue
 		}
 		if v.sensitive {
@@ -75,4 +78,19 @@ func (e *evaluation) renderUser() hcl.Diagnostics {
 		}
 	}
 	return diags
+}
+
+// consequence tells whether a user variable has no value only because one that
+// it refers to has an error of its own.
+func consequence(errs map[string]error, name string) bool {
+	for depth := range len(errs) {
+		m := undeclared.FindStringSubmatch(errs[name].Error())
+		if m == nil {
+			return depth > 0
+		}
+		if name = m[1]; errs[name] == nil {
+			return false
+		}
+	}
+	return false // a circle
 }
