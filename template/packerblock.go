@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/hcl/v2/gohcl"
 )
 
-// readPacker checks a packer block. plugins are those required so far.
-func readPacker(b *hcl.Block, plugins map[string]hcl.Range) hcl.Diagnostics {
+// readPacker checks a packer block, and takes the plugins that it requires.
+func (t *Template) readPacker(b *hcl.Block) hcl.Diagnostics {
 	content, diags := b.Body.Content(&hcl.BodySchema{
 		Attributes: []hcl.AttributeSchema{{Name: "required_version"}},
 		Blocks:     []hcl.BlockHeaderSchema{{Type: "required_plugins"}},
@@ -27,13 +27,15 @@ func readPacker(b *hcl.Block, plugins map[string]hcl.Range) hcl.Diagnostics {
 		attrs, more := required.Body.JustAttributes()
 		diags = append(diags, more...)
 		for _, a := range inOrder(attrs) {
-			if at, ok := plugins[a.Name]; ok {
+			if other, ok := t.named["plugin."+a.Name].(*RequiredPlugin); ok {
 				diags = append(diags, failureAt(a.NameRange, "Duplicate required plugin",
-					"Plugin %q is already required at %s.", a.Name, at))
+					"Plugin %q is already required at %s.", a.Name, other.at))
 				continue
 			}
-			plugins[a.Name] = a.Range
-			diags = append(diags, requirePlugin(a)...)
+			p, more := requirePlugin(a)
+			diags = append(diags, more...)
+			t.named["plugin."+a.Name] = p
+			t.plugins = append(t.plugins, p)
 		}
 	}
 	return diags
@@ -82,12 +84,13 @@ func requireLeast(want string, at hcl.Range) hcl.Diagnostics {
 	return nil
 }
 
-// requirePlugin checks one entry of required_plugins. Components are built in:
+// requirePlugin reads one entry of required_plugins. Components are built in:
 // which of them are there shows when they are used.
-func requirePlugin(a *hcl.Attribute) hcl.Diagnostics {
+func requirePlugin(a *hcl.Attribute) (*RequiredPlugin, hcl.Diagnostics) {
+	r := &RequiredPlugin{Name: a.Name, Source: "github.com/hashicorp/" + a.Name, at: a.Range, versionAt: a.Range, sourceAt: a.Range}
 	pairs, diags := hcl.ExprMap(a.Expr)
 	if diags.HasErrors() {
-		return hcl.Diagnostics{failureAt(a.Expr.Range(), "Invalid required_plugins object",
+		return r, hcl.Diagnostics{failureAt(a.Expr.Range(), "Invalid required_plugins object",
 			"Plugin %q must be an object with a version and a source: %s = { version = \">= 1.0.0\", source = \"github.com/hashicorp/%s\" }.", a.Name, a.Name, a.Name)}
 	}
 	for _, p := range pairs {
@@ -104,16 +107,18 @@ func requirePlugin(a *hcl.Attribute) hcl.Diagnostics {
 		case "version":
 			_, more := constraints(value, p.Value.Range())
 			diags = append(diags, more...)
+			r.Version, r.versionAt = value, p.Value.Range()
 		case "source":
 			if why := badSource(value); why != "" {
 				diags = append(diags, failureAt(p.Value.Range(), "Invalid plugin source", "%q %s.", value, why))
 			}
+			r.Source, r.sourceAt = value, p.Value.Range()
 		default:
 			diags = append(diags, failureAt(p.Key.Range(), "Invalid required_plugins object",
 				"A required plugin has a version and a source, but no %q.", key))
 		}
 	}
-	return diags
+	return r, diags
 }
 
 // badSource says what is wrong with where a plugin is said to come from.

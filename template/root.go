@@ -24,14 +24,13 @@ var rootSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
 // read makes the model from the files of a template.
 func (t *Template) read(bodies []hcl.Body) hcl.Diagnostics {
 	var diags hcl.Diagnostics
-	plugins := map[string]hcl.Range{}
 	for _, body := range bodies {
 		content, more := body.Content(rootSchema)
 		diags = append(diags, more...)
 		for _, b := range content.Blocks {
 			switch b.Type {
 			case "packer":
-				diags = append(diags, readPacker(b, plugins)...)
+				diags = append(diags, t.readPacker(b)...)
 			case "source", "data":
 				diags = append(diags, t.readComponent(b)...)
 			case "variable":

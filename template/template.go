@@ -68,6 +68,7 @@ type Template struct {
 	data      []*component
 	sources   []*component
 	builds    []*build
+	plugins   []*RequiredPlugin
 	// named are the declarations by kind and name, "variable.x".
 	named map[string]any
 

@@ -38,7 +38,7 @@ type topic struct {
 func topics() []topic {
 	return []topic{
 		buildTopic, attachTopic, validateTopic,
-		inspectTopic, consoleTopic,
+		inspectTopic, consoleTopic, initTopic, pluginsTopic,
 		listTopic, showTopic, logsTopic, timelineTopic, cancelTopic,
 		resolveTopic, pauseTopic, resumeTopic, retryTopic, execTopic, sshTopic, sweepTopic,
 		fmtTopic, fixTopic, upgradeTopic,
@@ -111,6 +111,12 @@ func run(ctx context.Context, c *console, args []string) int {
 		args = []string{args[1], "-h"}
 	case "-v", "-version", "--version":
 		args = []string{"version"}
+	case "plugin": // as Packer, which does not say so
+		args[0] = "plugins"
+	}
+	if why := withheld(args[0]); why != "" {
+		fmt.Fprintf(c.err, "Error: %s is not supported: %s\n", args[0], why)
+		return int(failed)
 	}
 	i := slices.IndexFunc(topics(), func(t topic) bool { return t.name == args[0] })
 	if i < 0 {
