@@ -2,6 +2,7 @@ package template
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -103,6 +104,9 @@ func (t *Template) fromFile(name string, warn bool, values map[string]given) hcl
 		return hcl.Diagnostics{failure("Could not guess format of "+name,
 			"A variable file must be suffixed with .hcl or .json.")}
 	}
+	if d := t.unreadable(name); d != nil {
+		return hcl.Diagnostics{d}
+	}
 	body, diags := t.parse(name)
 	attrs, more := body.JustAttributes()
 	diags = append(diags, more...)
@@ -121,6 +125,20 @@ func (t *Template) fromFile(name string, warn bool, values map[string]given) hcl
 		diags = append(diags, v.take(values, given{value: value, from: name, at: a.Range.Ptr(), faulty: more.HasErrors()})...)
 	}
 	return diags
+}
+
+// unreadable says why there is no variable file of that name.
+func (t *Template) unreadable(name string) *hcl.Diagnostic {
+	info, err := os.Stat(t.files.Path(name))
+	switch {
+	case err != nil:
+		return failure("Cannot read variable file "+name, "%s: %s.", name, reason(err))
+	case info.IsDir():
+		return failure("Cannot read variable file "+name, "%s is a folder.", name)
+	case t.legacy && strings.HasSuffix(name, ".hcl"):
+		return failure("Cannot read variable file "+name, "A JSON template of the older kind takes variable files in JSON only.")
+	}
+	return nil
 }
 
 // undeclared says that a variable is not there, and what would help.

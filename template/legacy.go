@@ -347,6 +347,10 @@ func (t *Template) legacyVariables(in Inputs) (Values, hcl.Diagnostics) {
 		}
 	}
 	for _, name := range in.VarFiles {
+		if d := t.unreadable(name); d != nil {
+			diags = append(diags, d)
+			continue
+		}
 		file, more := t.parseJSON(name)
 		diags = append(diags, more...)
 		if more.HasErrors() {

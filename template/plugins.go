@@ -52,6 +52,9 @@ type Provision struct {
 // is none.
 func (c Catalogue) Provide(p RequiredPlugin) (Provision, hcl.Diagnostics) {
 	var out Provision
+	if why := badSource(p.Source); why != "" {
+		return out, hcl.Diagnostics{located(failureAt(p.sourceAt, "Invalid plugin source", "%q %s.", p.Source, why))}
+	}
 	components, ok := known.Plugin(p.Source)
 	if !ok {
 		d := failureAt(p.sourceAt, "Unknown plugin "+p.Source, "Nobody is known to provide a plugin of that address, and Bakehouse runs no plugins: its components are built in.")
