@@ -325,6 +325,10 @@ func TestAskedInVain(t *testing.T) {
 		hcl  = "-- t.pkr.hcl --\nlocals {\n  pw = %s\n}\nsource \"null\" \"a\" {}\nbuild {\n  sources = [\"null.a\"]\n}\n-- f.txt --\n${vault(\"secret/data/db\", \"password\")}\n"
 		json = "-- args --\npath t.json\n-- t.json --\n{\"variables\": {\"pw\": \"{{vault `secret/data/db` `password`}}\"}, \"builders\": [{\"type\": \"null\"}]}\n"
 	)
+	const (
+		inSource = "-- t.pkr.hcl --\nsource \"amazon-ebs\" \"a\" {\n  ami_name = vault(\"secret/data/db\", \"password\")\n  region = \"r\"\n}\nbuild {\n  sources = [\"amazon-ebs.a\"]\n}\n"
+		inShell  = "-- t.pkr.hcl --\nsource \"null\" \"a\" {}\nbuild {\n  sources = [\"null.a\"]\n  provisioner \"shell\" {\n    inline = [vault(\"secret/data/db\", \"password\")]\n  }\n}\n"
+	)
 	call := fmt.Sprintf(hcl, `vault("secret/data/db", "password")`)
 	inFile := fmt.Sprintf(hcl, `templatefile("f.txt", {})`)
 	denied := bakehouse.Errorf(bakehouse.Denied, "vault: read secret/data/db: permission denied")
@@ -339,6 +343,8 @@ func TestAskedInVain(t *testing.T) {
 		{"away", call, away, bakehouse.Trouble, "t.pkr.hcl:2,8"},
 		{"denied, in a file", inFile, denied, bakehouse.Denied, "t.pkr.hcl:2,8"},
 		{"away, in a file", inFile, away, bakehouse.Trouble, "t.pkr.hcl:2,8"},
+		{"away, in a source", inSource, away, bakehouse.Trouble, "t.pkr.hcl:2,14"},
+		{"away, in a required argument", inShell, away, bakehouse.Trouble, "t.pkr.hcl:5,15"},
 		{"denied, legacy", json, denied, bakehouse.Denied, "t.json:1,16"},
 		{"away, legacy", json, away, bakehouse.Trouble, "t.json:1,16"},
 		{"away, and others depend on it, legacy", strings.Replace(json, `"}, "b`, `", "a": "{{user `+"`pw`"+`}}", "z": "{{user `+"`a`"+`}}"}, "b`, 1), away, bakehouse.Trouble, "t.json:1,16"},
