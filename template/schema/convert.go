@@ -74,21 +74,6 @@ func nullWithin(v cty.Value) error {
 	})
 }
 
-// awaits tells that v holds {{ }}, and that only what comes of it can be of the
-// type that is wanted: "{{user `ports`}}" may be a list of numbers.
-func (f Field) awaits(v cty.Value) bool {
-	leaf := f.Type
-	for leaf.IsCollectionType() {
-		leaf = leaf.ElementType()
-	}
-	if leaf == cty.DynamicPseudoType || leaf == cty.String && (f.Type == leaf || v.Type() != cty.String) {
-		return false
-	}
-	found := false
-	Strings(v, func(s string, _ bool) { found = found || strings.Contains(s, "{{") })
-	return found
-}
-
 func elementName(p cty.Path) string {
 	var b strings.Builder
 	for _, step := range p {
@@ -202,18 +187,6 @@ func merged(list []cty.Value, want cty.Type) cty.Value {
 		return cty.MapValEmpty(want.ElementType())
 	}
 	return cty.ObjectVal(all)
-}
-
-// splitList is the list that one string stands for: its parts between commas.
-func splitList(s string, element cty.Type) cty.Value {
-	if s == "" {
-		return cty.ListValEmpty(element)
-	}
-	var elems []cty.Value
-	for part := range strings.SplitSeq(s, ",") {
-		elems = append(elems, loosen(cty.StringVal(part), element))
-	}
-	return cty.TupleVal(elems)
 }
 
 // Nearest returns the name that given was probably meant to be, or nothing.
