@@ -17,6 +17,11 @@ var escapes = regexp.MustCompile("\x1b(?:" +
 // colours matches the only escape sequences that are kept: SGR.
 var colours = regexp.MustCompile("^\x1b\\[[0-9;:]*m$")
 
+// Clean makes text harmless to a terminal, as all text in logs is: of escape
+// sequences only colours stay, of control characters only tab, line feed and
+// carriage return. Invalid UTF-8 becomes U+FFFD.
+func Clean(text string) string { return clean(text) }
+
 // clean makes text harmless to a terminal: of escape sequences only colours
 // stay, of control characters only tab, line feed and carriage return. Invalid
 // UTF-8 becomes U+FFFD. It comes before masking, so that nothing which is taken

@@ -2,6 +2,9 @@ package buildlog
 
 import "context"
 
+// entrySize is what an entry takes besides its text.
+const entrySize = 100
+
 // flush stores what waits, chunk by chunk. What could not be stored stays.
 func (st *Step) flush(ctx context.Context) error {
 	st.flushing.Lock()
@@ -60,6 +63,30 @@ func (st *Step) load(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// loadAll reads what is there. Chunks that are missing before others are an
+// error: writing on would hide that.
+func (st *Step) loadAll(ctx context.Context) error {
+	for {
+		more, err := st.load(ctx)
+		if err != nil {
+			return err
+		}
+		if more {
+			continue
+		}
+		next, err := st.store.behind(ctx, st.prefix, st.name, st.next)
+		if err != nil || next == 0 {
+			return err
+		}
+		// Another attempt may have written it just now.
+		if more, err = st.load(ctx); err != nil {
+			return err
+		} else if !more {
+			return gap(st.prefix, st.name, st.next-1, next)
+		}
+	}
+}
+
 // learn notes that chunk number st.next is c. st.mu is held.
 func (st *Step) learn(c chunk) {
 	st.next++
@@ -85,7 +112,7 @@ func (st *Step) compose() (c chunk, n int) {
 	for n < len(st.items) && size < maxChunk {
 		it := st.items[n]
 		n++
-		size += len(it.raw) + len(it.text)
+		size += len(it.raw) + len(it.text) + entrySize
 		if it.kind != Output {
 			id := string(it.kind) + "\x00" + it.text
 			if it.nth > st.stored[id]+stored[id] {

@@ -2,6 +2,7 @@ package buildlog
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -77,12 +78,30 @@ func (s *Store) fresh(ctx context.Context, prefix string, seen map[string]int, y
 	var bad []error
 	var late time.Time // the latest time so far of the step
 	stuck := ""        // the step of which a chunk could not be read for now
-	for i, p := range places {
+	for i := 0; i < len(places); i++ {
+		p := places[i]
 		if i > 0 && places[i-1].step != p.step {
 			late = time.Time{}
 		}
 		if p.step == stuck {
 			continue
+		}
+		if p.seq > seen[p.step]+1 {
+			// A list is not made in an instant: what came meanwhile may be missing in
+			// it. What is really missing will not come, as chunks come in order.
+			between := place{chunkKey(prefix, p.step, seen[p.step]+1), p.step, seen[p.step] + 1}
+			there, err := s.bucket.Exists(ctx, between.key)
+			switch {
+			case err != nil:
+				bad = append(bad, fmt.Errorf("read log %s: %w", between.key, err))
+				stuck = p.step
+				continue
+			case there:
+				places = slices.Insert(places, i, between)
+				i--
+				continue
+			}
+			bad = append(bad, gap(prefix, p.step, seen[p.step], p.seq))
 		}
 		c, there, err := s.get(ctx, p.key)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"gocloud.dev/blob"
 
@@ -76,10 +77,20 @@ func (s *Store) Read(ctx context.Context, build bakehouse.BuildID) iter.Seq2[Lin
 			return
 		}
 		j := joiner{yield: yield}
+		last := place{}
 		for _, p := range places {
 			if p.step != j.line.Step && !j.end() {
 				return
 			}
+			if p.step != last.step {
+				last = place{step: p.step}
+			}
+			if err := gap(prefix, p.step, last.seq, p.seq); err != nil {
+				if !j.end() || !yield(Line{}, err) {
+					return
+				}
+			}
+			last = p
 			c, ok, err := s.get(ctx, p.key)
 			if err != nil {
 				if !j.end() || !yield(Line{}, err) || ctx.Err() != nil {
@@ -98,6 +109,29 @@ func (s *Store) Read(ctx context.Context, build bakehouse.BuildID) iter.Seq2[Lin
 		}
 		j.end()
 	}
+}
+
+// maxLine is how long a line is that Read gives out.
+const maxLine = 1 << 20
+
+// runeStart returns the last place in s, not behind n, where a rune begins.
+func runeStart(s string, n int) int {
+	for n = min(n, len(s)); n > 0 && n < len(s) && !utf8.RuneStart(s[n]); n-- {
+	}
+	return max(n, 0)
+}
+
+// gap is the error that chunks are missing between the one with number last and
+// the one with number next; nil when none are.
+func gap(prefix, step string, last, next int) error {
+	if next <= last+1 {
+		return nil
+	}
+	first := chunkKey(prefix, step, last+1)
+	if next == last+2 {
+		return bakehouse.Errorf(bakehouse.Failed, "read log %s: it is missing, though there is more behind it", first)
+	}
+	return bakehouse.Errorf(bakehouse.Failed, "read log %s: it and the next %d are missing, though there is more behind them", first, next-last-2)
 }
 
 // A joiner makes whole lines of entries.
@@ -134,6 +168,11 @@ func (j *joiner) add(step string, e entry) bool {
 		var whole bool
 		var head string
 		head, text, whole = strings.Cut(text, "\n")
+		if len(j.line.Text)+len(head) > maxLine {
+			// One that has no end is shown in pieces: it may be longer than memory.
+			n := runeStart(head, maxLine-len(j.line.Text))
+			head, text, whole = head[:n], head[n:]+map[bool]string{true: "\n"}[whole]+text, true
+		}
 		j.line.Text += head
 		if whole && !j.end() {
 			return false

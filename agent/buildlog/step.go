@@ -17,6 +17,7 @@ const (
 	maxPartial = 64 << 10               // how long it can grow
 	maxChunk   = 1 << 20                // text in one blob
 	maxWaiting = 4 << 20                // what is buffered before Sink waits
+	maxOutput  = 1 << 30                // of one command; what it prints behind that is not kept
 	blindHold  = 4 << 10                // kept back of a long line when HoldBack was not called
 	storeLimit = 30 * time.Second       // for one chunk
 )
@@ -35,7 +36,9 @@ type Step struct {
 	wake chan struct{}
 	stop chan struct{}
 	done chan struct{}
-	once sync.Once
+
+	maxOutput int64 // a constant but in tests
+	once      sync.Once
 
 	flushing sync.Mutex // held while a chunk is stored; taken before mu
 
@@ -74,6 +77,7 @@ type tail struct {
 	raw      []byte
 	since    time.Time
 	shown    bool // an end has been shown as a suffix
+	full     bool // it was said that the rest is not kept
 }
 
 // Step opens the log of one step of a build, such as "07-provision-shell":
@@ -93,20 +97,14 @@ func (s *Store) Step(ctx context.Context, build bakehouse.BuildID, step string, 
 		store: s, prefix: prefix, name: step, mask: mask, ctx: context.WithoutCancel(ctx),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 		next: 1, stored: map[string]int{}, said: map[string]int{},
-		offsets: map[string]int64{}, tails: map[string]*tail{},
+		offsets: map[string]int64{}, tails: map[string]*tail{}, maxOutput: maxOutput,
 	}
 	if mask == nil {
 		st.mask = func(s string) string { return s }
 		st.hold = func(string) int { return 0 }
 	}
-	for {
-		more, err := st.load(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("open the log of step %s: %w", step, err)
-		}
-		if !more {
-			break
-		}
+	if err := st.loadAll(ctx); err != nil {
+		return nil, fmt.Errorf("open the log of step %s: %w", step, err)
 	}
 	go st.run()
 	return st, nil
@@ -136,6 +134,11 @@ func (st *Step) say(k Kind, line string) {
 	if st.closed {
 		return
 	}
+	st.put(k, text)
+}
+
+// put is say for a text that is clean and masked. st.mu is held.
+func (st *Step) put(k Kind, text string) {
 	st.endTails("")
 	id := string(k) + "\x00" + text
 	st.said[id]++
@@ -152,7 +155,9 @@ func (st *Step) Offset(command string) int64 {
 	return st.offsets[command]
 }
 
-// Sink stores more of the output of the command. Bytes that were stored before,
+// Sink stores more of the output of the command, of which it keeps the first
+// GiB: a command that prints for ever fills no store, and ends like any other.
+// Bytes that were stored before,
 // by this or another attempt, are left out; a gap is an error. Its error means
 // that output cannot be stored for now and piles up: let go and try again.
 func (st *Step) Sink(command string) communicator.Sink {
@@ -177,7 +182,7 @@ func (st *Step) sink(command string, p []byte, end int64) error {
 		return fmt.Errorf("output of %s: bytes %d to %d are missing", command, t.received, start)
 	}
 	if skip := t.received - start; skip < int64(len(p)) {
-		st.take(command, t, p[skip:])
+		st.takeSome(command, t, p[skip:])
 	}
 	full := st.waiting > maxWaiting
 	st.mu.Unlock()

@@ -99,6 +99,23 @@ func parseKey(prefix, key string) (step string, seq int, ok bool) {
 	return step, seq, err == nil && stepForm.MatchString(step)
 }
 
+// behind returns the lowest number of a step's chunks that is at least from; 0
+// when there is none.
+func (s *Store) behind(ctx context.Context, prefix, step string, from int) (int, error) {
+	for it := s.bucket.List(&blob.ListOptions{Prefix: prefix + step + "/"}); ; {
+		obj, err := it.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, fmt.Errorf("list log %s%s: %w", prefix, step, err)
+		}
+		if _, seq, ok := parseKey(prefix, obj.Key); ok && seq >= from {
+			return seq, nil // chunks are listed in their order
+		}
+	}
+}
+
 // get reads a chunk. ok is false when there is none of this name.
 func (s *Store) get(ctx context.Context, key string) (c chunk, ok bool, err error) {
 	sealed, err := s.read(ctx, key)

@@ -2,6 +2,8 @@ package buildlog
 
 import (
 	"bytes"
+	"fmt"
+	"sort"
 	"time"
 
 	"github.com/bakehouse-farm/bakehouse/agent/secret"
@@ -10,6 +12,27 @@ import (
 // This file decides where output is cut: at line ends, else where neither a
 // rune, nor an escape sequence, nor a secret is cut in two. All of it is called
 // with st.mu held.
+
+// takeSome is take for what there is room for; see Sink.
+func (st *Step) takeSome(command string, t *tail, p []byte) {
+	room := max(st.maxOutput-t.received, 0)
+	if int64(len(p)) <= room {
+		st.take(command, t, p)
+		return
+	}
+	if room > 0 {
+		st.take(command, t, p[:room])
+	}
+	if n := len(t.raw) - st.keep(t.raw); n > 0 {
+		st.cut(command, t, n, "")
+	}
+	t.raw = nil // what may be half a secret
+	t.received += int64(len(p)) - room
+	if !t.full {
+		t.full = true
+		st.put(Error, fmt.Sprintf("Only the first %d bytes of the output of %s are kept; it goes on, but is not shown.", st.maxOutput, command))
+	}
+}
 
 // take adds p to the tail and pushes the lines that are whole.
 func (st *Step) take(command string, t *tail, p []byte) {
@@ -116,9 +139,14 @@ func (st *Step) keep(raw []byte) int {
 	}
 	text := clean(string(raw[:n]))
 	want := len(text) - st.hold(text)
-	// Cleaning changes lengths; find the cut in what came.
-	for n > 0 && (len(clean(string(raw[:n]))) > want || unfinished(raw[:n]) > 0) {
-		n--
+	if want < len(text) {
+		// Cleaning changes lengths; find the cut in what came. Between a place that
+		// is early enough and one that is not lies one where that changes, though
+		// there may be several: escape sequences vanish when they are whole.
+		n = max(sort.Search(n, func(i int) bool { return len(clean(string(raw[:i]))) > want })-1, 0)
+	}
+	for n > 0 && unfinished(raw[:n]) > 0 {
+		n -= unfinished(raw[:n])
 	}
 	return len(raw) - n
 }
