@@ -222,8 +222,8 @@ func (t *translator) override(m legacyjson.Member, s *schema.Schema) {
 		for _, arg := range one.Value.Members {
 			want := cty.NilType
 			if s != nil {
-				if f, ok := s.Field(arg.Name); ok && f.Block == nil {
-					want = f.Type
+				if f, ok := fold(s, arg.Name); ok && f.Block == nil {
+					want, arg.Name = f.Type, f.Name
 				}
 			}
 			t.attribute(key(arg.Name), arg.Value, want, place{inOverride})

@@ -163,7 +163,8 @@ var unlike = map[string]string{
 	"cleanup": "it forgets the error-cleanup-provisioner",
 	"names":   "it writes names that HCL does not take",
 	"by_hand": "it stops at the JSON",
-	"nulls":   "it takes no numbers for variables, and drops empty lists",
+	"typed":   "it keeps names in other letters",
+	"nulls":   "it drops empty lists",
 }
 
 // What we write has the blocks and arguments that Packer's own hcl2_upgrade

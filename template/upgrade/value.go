@@ -23,6 +23,12 @@ func (t *translator) expression(v legacyjson.Value, want cty.Type, at place) tra
 		element = want.ElementType()
 	}
 	listed := want != cty.NilType && (want.IsListType() || want.IsSetType())
+	if listed && v.Kind == legacyjson.String {
+		return t.parted(v.Text, element, at)
+	}
+	if want != cty.NilType && want.IsMapType() && v.Kind == legacyjson.List {
+		v = merged(v)
+	}
 	if listed && v.Kind != legacyjson.List && v.Kind != legacyjson.Null {
 		one := t.expression(v, element, at)
 		one.source = "[" + one.source + "]"
@@ -30,6 +36,9 @@ func (t *translator) expression(v legacyjson.Value, want cty.Type, at place) tra
 	}
 	switch v.Kind {
 	case legacyjson.Bool:
+		if want == cty.String {
+			return translated{source: map[bool]string{false: `"0"`, true: `"1"`}[v.True]}
+		}
 		return translated{source: strconv.FormatBool(v.True)}
 	case legacyjson.Number:
 		if want == cty.Bool {
@@ -50,6 +59,75 @@ func (t *translator) expression(v legacyjson.Value, want cty.Type, at place) tra
 		return t.object(v, element, at)
 	}
 	return translated{source: "null"}
+}
+
+// parted translates a string that stands for a list: its parts between commas.
+// What a variable holds may have commas, too.
+func (t *translator) parted(s string, element cty.Type, at place) translated {
+	if s == "" {
+		return translated{source: "[]"}
+	}
+	if tree, err := parseText(s); err == nil && len(tree.Root.Nodes) == 1 {
+		one := t.text(s, at)
+		for _, v := range t.variables {
+			if one.source != v.ref() {
+				continue
+			}
+			one.source = `split(",", ` + one.source + ")"
+			if v.value.Text == "" { // it may be no list at all
+				one.source = "compact(" + one.source + ")"
+			}
+			return one
+		}
+	}
+	var out translated
+	var items []string
+	for _, item := range commas(s) {
+		one := t.expression(legacyjson.Value{Kind: legacyjson.String, Text: item}, element, at)
+		items = append(items, one.source)
+		out.troubles = append(out.troubles, one.troubles...)
+	}
+	out.source = "[" + strings.Join(items, ", ") + "]"
+	return out
+}
+
+// commas cuts s at the commas that do not stand in {{ }}.
+func commas(s string) []string {
+	var list []string
+	from, inside := 0, false
+	for i := range len(s) {
+		switch {
+		case strings.HasPrefix(s[i:], "{{"):
+			inside = true
+		case strings.HasPrefix(s[i:], "}}"):
+			inside = false
+		case s[i] == ',' && !inside:
+			list = append(list, s[from:i])
+			from = i + 1
+		}
+	}
+	return append(list, s[from:])
+}
+
+// merged is a list of objects as the one object that JSON's templates took it
+// for.
+func merged(v legacyjson.Value) legacyjson.Value {
+	one := legacyjson.Value{Kind: legacyjson.Object, Range: v.Range}
+	at := map[string]int{}
+	for _, item := range v.Items {
+		if item.Kind != legacyjson.Object {
+			return v
+		}
+		for _, m := range item.Members {
+			if i, ok := at[m.Name]; ok {
+				one.Members[i] = m
+				continue
+			}
+			at[m.Name] = len(one.Members)
+			one.Members = append(one.Members, m)
+		}
+	}
+	return one
 }
 
 // unquoted writes a string that is meant to be a number or a boolean as that.
@@ -139,7 +217,10 @@ func (t *translator) body(members []legacyjson.Member, s *schema.Schema, at plac
 		var field schema.Field
 		known := false
 		if s != nil {
-			field, known = s.Field(m.Name)
+			field, known = fold(s, m.Name)
+		}
+		if known {
+			m.Name = field.Name
 		}
 		switch {
 		case known && field.Block != nil && t.blocks(m, field.Block, at):
@@ -152,6 +233,20 @@ func (t *translator) body(members []legacyjson.Member, s *schema.Schema, at plac
 			t.attribute(m.Name, m.Value, cty.NilType, at)
 		}
 	}
+}
+
+// fold finds a field, whatever letters its name is written in, as Packer does in
+// JSON.
+func fold(s *schema.Schema, name string) (schema.Field, bool) {
+	if f, ok := s.Field(name); ok {
+		return f, true
+	}
+	for _, f := range s.Fields {
+		if strings.EqualFold(f.Name, name) {
+			return f, true
+		}
+	}
+	return schema.Field{}, false
 }
 
 // blocks writes an object as a block and a list of objects as many. It does not
