@@ -8,4 +8,9 @@
 // nothing to give them: security group rules (only this machine reaches
 // instances), encryption, volumes besides the root volume, and the size of an
 // instance type. Tags and log lines say so where it matters.
+//
+// It can be made to fail on purpose, as the real one does by itself: rules hit
+// requests (package faults), machines are broken (Break). What it was asked and
+// what it did is on record (package record), and Census tells what exists, so
+// that anyone can see from outside what a client has left behind.
 package localcloud

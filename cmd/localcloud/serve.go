@@ -61,6 +61,9 @@ func serve(ctx context.Context, args []string, _ io.Reader, out, errw io.Writer)
 		return wayOut(err)
 	}
 	defer func() { err = errors.Join(err, cloud.Close()) }()
+	if n := len(cloud.Faults().List()); n > 0 {
+		log.Warn("rules of faults are in force: localcloud faults list shows them", "rules", n)
+	}
 	admin, err := control.Listen(*dir)
 	if err != nil {
 		return wayOut(err)
