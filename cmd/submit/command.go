@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"github.com/bakehouse-farm/bakehouse/cmd/submit/ui"
 )
 
 // A command is one thing that submit does. Its fields are its options.
@@ -132,7 +134,7 @@ func run(ctx context.Context, c *console, args []string) int {
 	case errors.As(err, &code):
 		return int(code)
 	}
-	fmt.Fprintf(c.err, "Error: %v\n", err)
+	fmt.Fprintf(ui.Plain(c.err), "Error: %v\n", err)
 	return int(failed)
 }
 

@@ -59,8 +59,8 @@ func (l *listing) run(ctx context.Context, c *console, _ []string) error {
 	if l.json {
 		return printJSON(c.out, append(append([]farm.Entry{}, entries...), waiting...))
 	}
-	writeList(c.out, entries, time.Now())
-	writeWaiting(c.out, waiting, time.Now())
+	writeList(ui.Plain(c.out), entries, time.Now())
+	writeWaiting(ui.Plain(c.out), waiting, time.Now())
 	return nil
 }
 

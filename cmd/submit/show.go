@@ -85,7 +85,7 @@ func (s *show) run(ctx context.Context, c *console, args []string) error {
 	if s.json {
 		return printJSON(c.out, out)
 	}
-	out.write(c.out, time.Now())
+	out.write(ui.Plain(c.out), time.Now())
 	return nil
 }
 

@@ -134,6 +134,7 @@ func (u *UI) print(kind, text string, color int, at time.Time, stamp bool) {
 		u.write(record(at, "", "ui", kind, text))
 		return
 	}
+	text = harmless(text)
 	if stamp && u.opt.Timestamps {
 		if at.IsZero() {
 			at = u.opt.Now()
@@ -162,9 +163,9 @@ var escape = strings.NewReplacer(",", "%!(PACKER_COMMA)", "\n", `\n`, "\r", `\r`
 
 // record is one machine-readable line: time,target,type,data…
 func record(at time.Time, target, kind string, data ...string) string {
-	fields := []string{strconv.FormatInt(at.Unix(), 10), escape.Replace(target), kind}
+	fields := []string{strconv.FormatInt(at.Unix(), 10), escape.Replace(harmless(target)), kind}
 	for _, d := range data {
-		fields = append(fields, escape.Replace(d))
+		fields = append(fields, escape.Replace(harmless(d)))
 	}
 	return strings.Join(fields, ",") + "\n"
 }
