@@ -208,3 +208,37 @@ func TestBrokenMachines(t *testing.T) {
 	do(localcloud.MachineFault{Act: localcloud.FailHost})
 	await(t, c, i, "terminated")
 }
+
+// A running machine is captured while it works: the image has what it had
+// written, and it has noticed nothing.
+func TestLiveImageOfMachine(t *testing.T) {
+	cloud := localcloudtest.Start(t)
+	c := ec2.NewFromConfig(cloud.Config(region))
+	key := must[*ec2.CreateKeyPairOutput](t)(c.CreateKeyPair(t.Context(), &ec2.CreateKeyPairInput{KeyName: aws.String("k"), KeyType: "ed25519"}))
+	withKey := func(in *ec2.RunInstancesInput) { in.KeyName = key.KeyName }
+	i := launch(t, c, ubuntu(t, c), withKey)
+	shell := login(t, *instance(t, c, i).PublicIpAddress, "ubuntu", *key.KeyMaterial)
+	defer shell.Close()
+	boot := say(t, shell, "echo early | sudo tee /srv/mark >/dev/null; sudo rm -rf /etc/skel; cat /proc/sys/kernel/random/boot_id")
+	img := awaitImage(t, c, *must[*ec2.CreateImageOutput](t)(c.CreateImage(t.Context(), &ec2.CreateImageInput{
+		InstanceId: &i, Name: aws.String("live"), NoReboot: aws.Bool(true),
+	})).ImageId)
+	if got := say(t, shell, "echo late | sudo tee /srv/mark >/dev/null; cat /proc/sys/kernel/random/boot_id"); got != boot {
+		t.Errorf("boot %s is now %s", boot, got)
+	}
+	n := launch(t, c, *img.ImageId, withKey)
+	there := login(t, *instance(t, c, n).PublicIpAddress, "ubuntu", *key.KeyMaterial)
+	defer there.Close()
+	if got := say(t, there, "cat /srv/mark; test -e /etc/skel || echo gone"); got != "early\ngone" {
+		t.Errorf("in the image: %q", got)
+	}
+	// Once it is stopped and captured again, both layers are right.
+	stop(t, c, i)
+	second := bake(t, c, i, "second")
+	m := launch(t, c, *second.ImageId, withKey)
+	later := login(t, *instance(t, c, m).PublicIpAddress, "ubuntu", *key.KeyMaterial)
+	defer later.Close()
+	if got := say(t, later, "cat /srv/mark"); got != "late" {
+		t.Errorf("in the second image: %q", got)
+	}
+}

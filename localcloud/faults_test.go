@@ -2,6 +2,7 @@ package localcloud_test
 
 import (
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -125,6 +126,22 @@ func TestFaultyAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Behind a wrapper that hides the connection, an answer is lost all the same.
+func TestLostBehindWrapper(t *testing.T) {
+	type hidden struct{ http.ResponseWriter }
+	cloud := localcloudtest.StartWith(t, localcloud.Config{Host: localcloudtest.NewFake(), Wrap: func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(hidden{w}, r) })
+	}})
+	misbehave(t, cloud, faults.Rule{Kind: faults.Lost, Count: 1})
+	c := ec2.NewFromConfig(cloud.Config(region))
+	err := createGroup(t, c, "web")
+	var api smithy.APIError
+	if err == nil || errors.As(err, &api) {
+		t.Errorf("got %v", err)
+	}
+	refused(t, createGroup(t, c, "web"), "InvalidGroup.Duplicate")
 }
 
 // STS, too, has answers to lose; and a rule may be about one access key.

@@ -95,6 +95,7 @@ func addFault(ctx context.Context, args []string, _ io.Reader, out, errw io.Writ
 	f.Var(&resources, "resource", "`kind` of resources that unseen and stale are about: instance, image, snapshot, key-pair, security-group, volume, tags; may be repeated (default: all)")
 	f.StringVar(&r.Build, "build", "", "hit only requests about the build of this `id`: by tag, name or ClientToken")
 	f.StringVar(&r.AccessKey, "access-key", "", "hit only requests signed with keys like this `pattern`")
+	f.IntVar(&r.Skip, "skip", 0, "let so many requests pass first, of those that the rule is about")
 	f.IntVar(&r.Count, "count", 0, "hit so many requests, then rest (default: without end)")
 	f.Float64Var(&r.Probability, "probability", 1, "of each request to be hit, above 0")
 	f.Uint64Var(&r.Seed, "seed", 0, "which requests a probability hits")
@@ -174,6 +175,9 @@ func limits(r faults.Rule) string {
 	add("build", r.Build)
 	add("access-key", r.AccessKey)
 	add("resource", strings.Join(r.Resources, ","))
+	if r.Skip > 0 {
+		add("skip", strconv.Itoa(r.Skip))
+	}
 	if r.Probability > 0 && r.Probability < 1 {
 		add("probability", strconv.FormatFloat(r.Probability, 'g', -1, 64))
 		add("seed", strconv.FormatUint(r.Seed, 10))

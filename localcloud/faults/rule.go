@@ -142,6 +142,8 @@ type Rule struct {
 	Build string `json:"build,omitempty"`
 	// AccessKey is a pattern of access keys. Empty: all.
 	AccessKey string `json:"access_key,omitempty"`
+	// Skip is how many requests it lets pass first, of those that it is about.
+	Skip int `json:"skip,omitempty"`
 	// Count is how many requests it hits before it rests. Zero: without end.
 	Count int `json:"count,omitempty"`
 	// Probability is that of each request to be hit. Zero means 1.
@@ -183,8 +185,8 @@ func (r Rule) normal() (Rule, error) {
 	if r.Probability < 0 || r.Probability > 1 {
 		return bad("probability %g is not between 0 and 1", r.Probability)
 	}
-	if r.Count < 0 || r.Delay < 0 {
-		return bad("count and delay cannot be negative")
+	if r.Skip < 0 || r.Count < 0 || r.Delay < 0 {
+		return bad("skip, count and delay cannot be negative")
 	}
 	if t.delay && r.Delay == 0 {
 		return bad("it needs a delay")

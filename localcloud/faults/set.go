@@ -146,7 +146,7 @@ func (s *Set) Match(c Call) ([]Rule, error) {
 		}
 		seen = true
 		r.Seen++
-		if !r.draw() {
+		if r.Seen <= uint64(r.Skip) || !r.draw() {
 			continue
 		}
 		r.Hits++

@@ -146,6 +146,21 @@ func TestCount(t *testing.T) {
 	}
 }
 
+// The nth request can be meant.
+func TestSkip(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "faults.json")
+	s := open(t, path)
+	add(t, s, faults.Rule{ID: "third", Kind: faults.Lost, Actions: []string{"Create*"}, Skip: 2, Count: 1})
+	var got []string
+	for _, action := range []string{"CreateTags", "DescribeTags", "CreateTags", "CreateImage", "CreateTags"} {
+		got = append(got, hit(t, s, faults.Call{Action: action, Time: noon}))
+		s = open(t, path)
+	}
+	if diff := cmp.Diff([]string{"", "", "", "third", ""}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // The same seed hits the same requests, whatever is restarted in between, about
 // as many as the probability says.
 func TestProbability(t *testing.T) {
