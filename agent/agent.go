@@ -60,6 +60,11 @@ type Config struct {
 	PostProcessors map[string]postprocessors.PostProcessor
 	// Machines reaches machines.
 	Machines activities.Machines
+	// Deployment is the name of the Temporal worker deployment that the agent is
+	// part of; empty: none, and any agent goes on with any build. Version is that
+	// of its workflows; 0 means workflows.Version.
+	Deployment string
+	Version    int
 	// Traces sends the trace of a submission that has ended; nil: nobody asked
 	// for traces.
 	Traces Sender
@@ -109,7 +114,8 @@ func Run(ctx context.Context, c Config) error {
 		defer t.close()
 		traces = t
 	}
-	w := worker.New(farm, c.Pool, worker.Options{
+	c.Version = cmp.Or(c.Version, workflows.Version)
+	w := worker.New(farm, c.Pool, versioned(worker.Options{
 		MaxConcurrentActivityExecutionSize: c.Slots,
 		// A step that beats rarely hears of a cancellation late.
 		MaxHeartbeatThrottleInterval:     2 * time.Second,
@@ -118,7 +124,7 @@ func Run(ctx context.Context, c Config) error {
 		// After a crash, the next agent gets the build's next decision this soon.
 		StickyScheduleToStartTimeout: 2 * time.Second,
 		DisableRegistrationAliasing:  true,
-	})
+	}, c.Deployment, c.Version))
 	w.RegisterWorkflowWithOptions(workflows.Submission, workflow.RegisterOptions{Name: "Submission"})
 	w.RegisterWorkflowWithOptions(workflows.Build, workflow.RegisterOptions{Name: "Build"})
 	w.RegisterWorkflowWithOptions(workflows.Sweep, workflow.RegisterOptions{Name: "Sweep"})
@@ -130,6 +136,9 @@ func Run(ctx context.Context, c Config) error {
 
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("poll pool %q: %w", c.Pool, err)
+	}
+	if c.Deployment != "" {
+		go promote(ctx, farm, c.Deployment, c.Version, c.Log)
 	}
 	if c.Ready != nil {
 		c.Ready()

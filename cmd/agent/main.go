@@ -21,6 +21,7 @@ import (
 	"github.com/bakehouse-farm/bakehouse/agent/secret"
 	"github.com/bakehouse-farm/bakehouse/cmd/catalogue"
 	"github.com/bakehouse-farm/bakehouse/timeline/export"
+	"github.com/bakehouse-farm/bakehouse/workflows"
 )
 
 const usage = `Usage: agent [flags]
@@ -62,6 +63,8 @@ func run(args []string, stderr io.Writer) error {
 	state := flags.String("state", cmp.Or(os.Getenv("BAKEHOUSE_AGENT_STATE"), filepath.Join(os.TempDir(), "bakehouse-agent")), "folder for unpacked bundles ($BAKEHOUSE_AGENT_STATE)")
 	address := flags.String("address", "", "host:port of the Temporal frontend ($TEMPORAL_ADDRESS)")
 	slots := flags.Int("slots", 0, "most steps at a time (0: 500)")
+	deployment := flags.String("deployment", os.Getenv("BAKEHOUSE_DEPLOYMENT"), "name of the Temporal worker deployment that the agents of the pool form: builds are then finished by agents of the version that they began with ($BAKEHOUSE_DEPLOYMENT)")
+	version := flags.Int("workflow-version", workflows.Version, "version of the workflows that this agent says it has; for trials of upgrades")
 	level := flags.String("log-level", "info", "debug, info, warn or error")
 	if err := flags.Parse(args); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
@@ -110,7 +113,7 @@ func run(args []string, stderr io.Writer) error {
 		Pool: *pool, Temporal: options, Store: *store, Keys: keys, State: *state, Slots: *slots,
 		Template: catalogue.Template(), Builders: catalogue.Builders(),
 		Provisioners: catalogue.Provisioners(), PostProcessors: catalogue.PostProcessors(),
-		Machines: machines{}, Traces: traces, Log: log,
+		Machines: machines{}, Traces: traces, Log: log, Deployment: *deployment, Version: *version,
 		Ready: func() { fmt.Fprintf(stderr, "agent is polling pool %s\n", *pool) },
 	})
 }
