@@ -74,10 +74,14 @@ func (b *build) stop(ctx workflow.Context) error {
 // replaces tells whether a failure is the loss of the machine, and the build
 // is to go on with another one by itself.
 func (b *build) replaces(failed error) bool {
+	gone := kind(failed) == bakehouse.Gone
+	// A script that nobody knows the end of (the machine rebooted under it) may
+	// not run again where it has run, but it may on a machine that is as before.
+	lost := kind(failed) == bakehouse.Lost && b.Stage == provisioning
 	switch {
-	case kind(failed) != bakehouse.Gone, !b.Outline.Replaces, b.Stage > capturing, b.machines >= maxMachines:
+	case !gone && !lost, !b.Outline.Replaces, b.Stage > capturing, b.machines >= maxMachines:
 		return false
-	case b.Stage == launching:
+	case gone && b.Stage == launching:
 		// A machine that never came up has cost no work: another try is what
 		// anybody would do by hand.
 		return true

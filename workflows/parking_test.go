@@ -231,6 +231,7 @@ func TestMachineLoss(t *testing.T) {
 		ran     string // all scripts that ran, on any machine
 		launch  int
 		decided []bakehouse.Decision
+		err     error // instead of the loss of the machine
 	}{
 		{name: "fail", at: "script prove", times: 1, want: "is gone: spot interruption", ran: "knead", launch: 1},
 		{name: "before anything was done", at: "await", times: 2, ran: "knead prove decorate", launch: 3},
@@ -239,6 +240,8 @@ func TestMachineLoss(t *testing.T) {
 		{name: "restart twice", policy: restart, at: "script decorate", times: 2, ran: "knead prove knead prove knead prove decorate", launch: 3},
 		{name: "restart from a checkpoint", policy: bakehouse.Policy{OnMachineLoss: "restart", Checkpoint: true}, at: "script decorate", times: 2, ran: "knead prove decorate", launch: 3},
 		{name: "while it stops", policy: restart, at: "stop", times: 1, ran: "knead prove decorate knead prove decorate", launch: 2},
+		{name: "rebooted under a script", policy: restart, at: "script prove", times: 1, err: bakehouse.Errorf(bakehouse.Lost, "machine was rebooted"), ran: "knead knead prove decorate", launch: 2},
+		{name: "rebooted under a script, fail", at: "script prove", times: 1, err: bakehouse.Errorf(bakehouse.Lost, "machine was rebooted"), want: "machine was rebooted", ran: "knead scrape", launch: 1},
 		{name: "ask", policy: bakehouse.Policy{OnError: "ask"}, at: "script prove", times: 1, decided: []bakehouse.Decision{decide(bakehouse.Retry)}, ran: "knead knead prove decorate", launch: 2},
 	}
 	for _, tt := range tests {
@@ -252,6 +255,9 @@ func TestMachineLoss(t *testing.T) {
 					return nil
 				}
 				n--
+				if tt.err != nil {
+					return tt.err
+				}
 				o.mu.Lock()
 				var id string
 				for _, id = range o.machines {
