@@ -21,6 +21,7 @@ var newer = []struct {
 }{
 	{regexp.MustCompile(`(?s)  required_plugins \{.*?\n  \}\n`), ""},
 	{regexp.MustCompile(`legacy_(isotime|strftime)\([^)]*\)`), `"2024"`},
+	{regexp.MustCompile(`local "(\w+)" \{\n  expression = (.*)\n.*\n\}`), "locals {\n  $1 = $2\n}"},
 	{regexp.MustCompile(`packer\.version`), `"1.16.0"`},
 }
 

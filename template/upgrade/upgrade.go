@@ -62,9 +62,11 @@ type translator struct {
 	timestamp bool
 	stamp     string
 	// environ are the variables of the environment that locals need, and by which
-	// input variable they reach them; environUsed is their order.
-	environ     map[string]string
-	environUsed []string
+	// input variable they reach them; environUsed is their order, environSecret
+	// tells which a sensitive local is made of.
+	environ       map[string]string
+	environUsed   []string
+	environSecret map[string]bool
 }
 
 func (t *translator) line(format string, args ...any) {

@@ -47,7 +47,7 @@ func components() template.Catalogue {
 
 // inputs are what every template of the corpus is given.
 var inputs = template.Inputs{
-	Environ: []string{"USER=me", "STAGE=prod", "CIRCLE_SHA1=abc", "CIRCLE_BUILD_NUM=7", "CIRCLE_BRANCH=Main"},
+	Environ: []string{"USER=me", "STAGE=prod", "CIRCLE_SHA1=abc", "CIRCLE_BUILD_NUM=7", "CIRCLE_BRANCH=Main", "CIRCLE_TOKEN=hunter22"},
 }
 
 // vars are what single ones are given besides.
@@ -368,6 +368,20 @@ func TestByHand(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]int{"To be done by hand": 6, "No such builder": 2}, count); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What a secret is made of is a secret, too.
+func TestSecretOfTheEnvironment(t *testing.T) {
+	out, _ := translate(t, "t", []byte(`{"variables": {"t": "{{env ` + "`X`" + ` | lower}}", "u": "{{env ` + "`Y`" + ` | lower}}"}, "sensitive-variables": ["t"], "builders": [{"type": "null"}]}`))
+	for _, want := range []string{
+		"variable \"env_X\" {\n  type      = string\n  default   = env(\"X\")\n  sensitive = true\n}",
+		"variable \"env_Y\" {\n  type    = string\n  default = env(\"Y\")\n}",
+		"local \"t\" {\n  expression = lower(var.env_X)\n  sensitive  = true\n}",
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no\n%s\nin\n%s", want, out)
+		}
 	}
 }
 

@@ -31,7 +31,7 @@ func (v *variable) ref() string {
 
 func (t *translator) readVariables() {
 	t.byName = map[string]*variable{}
-	t.environ = map[string]string{}
+	t.environ, t.environSecret = map[string]string{}, map[string]bool{}
 	list, _ := t.root.Member("variables")
 	taken := map[string]bool{}
 	has := func(name string) bool { return taken[name] }
@@ -69,6 +69,7 @@ func (t *translator) readVariables() {
 			continue
 		}
 		for _, name := range environOf(v.value.Text) {
+			t.environSecret[name] = t.environSecret[name] || v.sensitive
 			if _, ok := t.environ[name]; !ok {
 				t.environ[name] = identifier("env_"+name, has)
 				taken[t.environ[name]] = true
@@ -171,7 +172,11 @@ func (t *translator) writeVariables() {
 		t.line("}\n")
 	}
 	for _, name := range t.environUsed {
-		t.line("variable %q {\ntype = string\ndefault = env(%s)\n}\n", t.environ[name], quote(name))
+		t.line("variable %q {\ntype = string\ndefault = env(%s)", t.environ[name], quote(name))
+		if t.environSecret[name] {
+			t.line("sensitive = true")
+		}
+		t.line("}\n")
 	}
 }
 
