@@ -456,6 +456,11 @@ func TestADatabaseOfAnotherVersionIsRefused(t *testing.T) {
 	}
 	refused(t, args, state, "unknown version")
 	// Killed while it made the database: there is none, only half of one.
+	for _, end := range []string{"-wal", "-shm"} {
+		if err := os.Remove(filepath.Join(state, databaseName) + end); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
 	if err := os.Rename(filepath.Join(state, databaseName), filepath.Join(state, databaseName+".new")); err != nil {
 		t.Fatal(err)
 	}

@@ -76,6 +76,9 @@ func (s *state) prepare(dir string) error {
 	_, err := os.Stat(s.database)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if info, err := os.Stat(s.database + "-wal"); err == nil && info.Size() > 0 {
+			return fmt.Errorf("state folder %s: the database %s is gone, though its journal is there: put it back, or move the folder away and start with an empty one", dir, s.database)
+		}
 		if err := s.create(note); err != nil {
 			return fmt.Errorf("make database in %s: %w", dir, cause(err))
 		}
@@ -93,6 +96,13 @@ func (s *state) prepare(dir string) error {
 	}
 	if got := strings.TrimSpace(string(found)); got != version {
 		return fmt.Errorf("state folder %s: the database was made by %s, this is %s: %s", dir, got, version, wayOut)
+	}
+	err = checkDatabase(s.database)
+	if errors.Is(err, errDamaged) {
+		return fmt.Errorf("state folder %s: %w: put back a copy of the folder, or move it away and start with an empty one (what its builds left in the cloud carries the tag bakehouse:build)", dir, err)
+	}
+	if err != nil {
+		return fmt.Errorf("state folder %s: %w", dir, err)
 	}
 	return nil
 }
