@@ -118,6 +118,9 @@ type Finding struct {
 	Hint string
 	// Warning tells that the template can be used all the same.
 	Warning bool
+	// NotYet tells that the template is right, but that this farm cannot do what
+	// it says yet. When the template is only checked, that is a warning.
+	NotYet bool
 }
 
 // A Duration is written "5m" in a template. Its zero value is no duration.

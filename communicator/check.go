@@ -55,7 +55,8 @@ func (c *check) knows(field string) bool { return !slices.Contains(c.unknown, fi
 
 func (c *check) cannot(kind string) {
 	c.add(bakehouse.Finding{
-		Field: "communicator", Message: fmt.Sprintf("Bakehouse cannot use the communicator %q yet", kind),
+		NotYet: true,
+		Field:  "communicator", Message: fmt.Sprintf("Bakehouse cannot use the communicator %q yet", kind),
 		Hint: `Use "ssh", or "none" when nothing is done on the machine.`,
 	})
 }
@@ -97,7 +98,8 @@ func (c *check) bastion(s Settings, files bakehouse.Files) {
 	switch {
 	case s.SSHBastionInteractive:
 		c.add(bakehouse.Finding{
-			Field: "ssh_bastion_interactive", Message: "Bakehouse cannot ask for the bastion's password: builds run where nobody sits",
+			NotYet: true,
+			Field:  "ssh_bastion_interactive", Message: "Bakehouse cannot ask for the bastion's password: builds run where nobody sits",
 			Hint: "Use ssh_bastion_password, ssh_bastion_private_key_file or ssh_bastion_agent_auth.",
 		})
 	case s.SSHBastionPassword == "" && s.SSHBastionPrivateKeyFile == "" && s.SSHPrivateKeyFile == "" && !s.SSHBastionAgentAuth && known:

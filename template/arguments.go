@@ -49,7 +49,7 @@ func (e *evaluation) sourceArguments(c chosen) (*schema.Arguments, hcl.Diagnosti
 	diags = append(diags, args.Render(e.render(site, e.context(c.use, nil)))...)
 	args.Secrets(e.secret)
 	diags = append(diags, args.Missing()...)
-	return args, append(diags, e.t.check(def, args)...)
+	return args, append(diags, e.findings(def, args)...)
 }
 
 // context is what {{ }} in the settings of a build's components may see.
@@ -112,7 +112,7 @@ func (e *evaluation) partArguments(p *part, c chosen, build map[string]string) (
 	diags = append(diags, args.Render(render)...)
 	args.Secrets(e.secret)
 	diags = append(diags, args.Missing()...)
-	return args, append(diags, e.t.check(def, args)...)
+	return args, append(diags, e.findings(def, args)...)
 }
 
 // callsBuild finds {{build `ID`}} in a legacy template.

@@ -106,10 +106,6 @@ var differences = []difference{
 		why: "validate asks nobody: the agent does, when the build is planned",
 	},
 	{
-		name: "communicator winrm", theirs: "^valid$", ours: `cannot use the communicator "winrm" yet`,
-		why: "the farm cannot talk to Windows yet, and says so",
-	},
-	{
 		name: "environment variable of a whole object", theirs: "^Failed preparing provisioner-block", ours: "^valid$", cases: "build_whole",
 		why: "Packer prepares with <unknown> in every place; we know that the value is not known",
 	},

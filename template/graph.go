@@ -215,7 +215,7 @@ func (g *graph) read(d *component, def *definition, ctx *hcl.EvalContext) cty.Va
 	diags = def.dated(diags)
 	diags = append(diags, args.Render(g.render(site, interpolate.Context{BuildType: d.typ}))...)
 	diags = append(diags, args.Missing()...)
-	diags = append(diags, g.t.check(def, args)...)
+	diags = append(diags, g.findings(def, args)...)
 	args.Secrets(g.secret)
 	g.diags = append(g.diags, diags...)
 	if def.known != nil {
@@ -277,17 +277,17 @@ func outputs(source datasources.DataSource) (cty.Type, []cty.PathValueMarks, err
 	return s.Object(), marks, nil
 }
 
-// check lets a component look at its settings, and says where in the template
+// findings lets a component look at its settings, and says where in the template
 // its findings are.
-func (t *Template) check(c checker, args *schema.Arguments) hcl.Diagnostics {
+func (e *evaluation) findings(c checker, args *schema.Arguments) hcl.Diagnostics {
 	settings, unknown, err := args.JSON()
 	if err != nil {
 		return hcl.Diagnostics{failureAt(args.Range, "Settings cannot be checked", "%s.", err)}
 	}
 	var diags hcl.Diagnostics
-	for _, f := range c.Check(settings, unknown, t.files) {
+	for _, f := range c.Check(settings, unknown, e.t.files) {
 		d := failureAt(args.Where(f.Field), f.Message, "%s", f.Hint)
-		if f.Warning {
+		if f.Warning || f.NotYet && !e.building {
 			d.Severity = hcl.DiagWarning
 		}
 		diags = append(diags, d)

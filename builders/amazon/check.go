@@ -149,7 +149,7 @@ func (c *check) notYet() {
 	refuse := func(set bool, field, what, hint string) {
 		if set {
 			c.found = append(c.found, bakehouse.Finding{
-				Field: field, Message: "Bakehouse cannot do that yet: " + what, Hint: hint,
+				Field: field, Message: "Bakehouse cannot do that yet: " + what, Hint: hint, NotYet: true,
 			})
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -23,6 +24,7 @@ import (
 //	in A x y           A is one of these words, if it is set
 //	exists A           the files and folders that A names are there
 //	never A            A is not set
+//	every A B C        each of the blocks A has B and C set
 //	communicator X     the arguments of the communicator are right; X is the one
 //	                   that is used when the template does not say
 //	when A=x RULE      the rule holds only when A is x; "when A": when A is set;
@@ -71,7 +73,7 @@ func parseRule(words []string) (rule, error) {
 		return r, errors.New("rule without verb")
 	}
 	r.verb, r.args = words[0], words[1:]
-	least, ok := map[string]int{"need": 1, "one": 2, "with": 2, "in": 2, "exists": 1, "never": 1, "communicator": 0}[r.verb]
+	least, ok := map[string]int{"need": 1, "one": 2, "with": 2, "in": 2, "exists": 1, "never": 1, "every": 2, "communicator": 0}[r.verb]
 	switch {
 	case !ok:
 		return r, fmt.Errorf("unknown rule %q", r.verb)
@@ -200,7 +202,8 @@ func (r rule) broken(s *settings) []bakehouse.Finding {
 		return s.communicator(r.args)
 	}
 	args := r.args
-	if r.verb == "in" || r.verb == "exists" {
+	switch r.verb {
+	case "in", "exists", "every":
 		args = r.args[:1]
 	}
 	if s.open(args...) {
@@ -251,8 +254,31 @@ func (r rule) broken(s *settings) []bakehouse.Finding {
 		}
 	case "exists":
 		return s.exist(a, r.text)
+	case "every":
+		return s.every(a, r.args[1:], say)
 	}
 	return nil
+}
+
+// every looks into each of some blocks for arguments that are not set.
+func (s *settings) every(name string, args []string, say func(string, ...any) []bakehouse.Finding) []bakehouse.Finding {
+	blocks, ok := s.value(name).([]any)
+	if one := s.value(name); !ok && one != nil {
+		blocks = []any{one}
+	}
+	var found []bakehouse.Finding
+	for i, b := range blocks {
+		m, _ := b.(map[string]any)
+		inner := &settings{values: m}
+		for _, arg := range args {
+			if !inner.set(arg) {
+				f := say("%s must be set in every %s", arg, name)[0]
+				f.Field = fmt.Sprintf("%s.%d", name, i)
+				found = append(found, f)
+			}
+		}
+	}
+	return found
 }
 
 func (s *settings) exist(name, text string) []bakehouse.Finding {
@@ -260,6 +286,11 @@ func (s *settings) exist(name, text string) []bakehouse.Finding {
 	for _, file := range s.texts(name) {
 		if file == "" {
 			continue
+		}
+		if strings.ContainsAny(file, "*?[") {
+			if match, err := filepath.Glob(s.files.Path(file)); err != nil || len(match) > 0 {
+				continue
+			}
 		}
 		_, err := os.Stat(s.files.Path(file))
 		if err == nil {
@@ -279,7 +310,7 @@ func (s *settings) exist(name, text string) []bakehouse.Finding {
 }
 
 // communicator checks the arguments of the communicator, but not whether this
-// farm has it: it cannot run the component anyway.
+// farm has it, and the ciphers: it cannot run the component anyway.
 func (s *settings) communicator(otherwise []string) []bakehouse.Finding {
 	var c communicator.Settings
 	if err := json.Unmarshal(s.raw, &c); err != nil {
@@ -290,6 +321,6 @@ func (s *settings) communicator(otherwise []string) []bakehouse.Finding {
 	}
 	found := communicator.CheckSettings(c, s.files, s.unknown...)
 	return slices.DeleteFunc(found, func(f bakehouse.Finding) bool {
-		return strings.HasPrefix(f.Message, "Bakehouse cannot ")
+		return f.NotYet || strings.HasSuffix(f.Message, " is not known here")
 	})
 }
