@@ -21,9 +21,18 @@ func (showVersion) flags(*flag.FlagSet) {}
 func (showVersion) run(_ context.Context, c *console, _ []string) error {
 	if c.machine {
 		u := new(look).ui(c)
+		// As Packer spells them. Nobody has a commit or a prerelease of it here.
 		u.Record("", "version", version)
+		u.Record("", "version-prelease", "")
+		u.Record("", "version-commit", "")
+		u.Record("", "packer-version", templateVersion)
+		u.Say(versionText())
 		return nil
 	}
-	fmt.Fprintf(c.out, "submit %s, for templates of Packer v%s\n", version, templateVersion)
+	fmt.Fprintln(c.out, versionText())
 	return nil
+}
+
+func versionText() string {
+	return fmt.Sprintf("submit %s, for templates of Packer v%s", version, templateVersion)
 }
