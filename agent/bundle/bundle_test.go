@@ -405,6 +405,11 @@ func TestEvilBundlesAreRefused(t *testing.T) {
 		"relative":      `{"path":"x","kind":"file"}`,
 		"behind a link": `{"path":"/a","kind":"link","target":"/etc"},{"path":"/a/b","kind":"file"}`,
 		"no such kind":  `{"path":"/a","kind":"device"}`,
+		"behind a file": `{"path":"/a","kind":"file"},{"path":"/a/b","kind":"file"}`,
+		"listed twice":  `{"path":"/a","kind":"file"},{"path":"/a","kind":"file"}`,
+		"negative":      `{"path":"/a","kind":"file","size":-1}`,
+		"bomb":          `{"path":"/a","kind":"file","size":99999999999999}`,
+		"many bombs":    `{"path":"/a","kind":"file","size":9223372036854775807},{"path":"/b","kind":"file","size":9223372036854775807}`,
 	} {
 		d, err := s.Put(t.Context(), []byte(`{"version":1,"entries":[`+entries+`]}`))
 		if err != nil {
@@ -416,6 +421,68 @@ func TestEvilBundlesAreRefused(t *testing.T) {
 		}
 		if _, err := os.Stat(filepath.Join(cache, string(d))); err == nil {
 			t.Errorf("%s: something was unpacked", name)
+		}
+	}
+}
+
+// A file whose parts are longer than it says does not fill the disk, and is
+// refused.
+func TestALyingIndexIsRefused(t *testing.T) {
+	s, _ := newStore(t)
+	part, err := s.Put(t.Context(), bytes.Repeat([]byte("x"), 100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{3, 99, 101, 1000} {
+		d, err := s.Put(t.Context(), fmt.Appendf(nil, `{"version":1,"entries":[{"path":"/a","kind":"file","size":%d,"parts":[%q,%q]}]}`, size, part, part))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache := t.TempDir()
+		if _, err := s.Unpack(t.Context(), d, cache); bakehouse.KindOf(err) != bakehouse.Failed || !strings.Contains(err.Error(), "/a") {
+			t.Errorf("size %d: %v", size, err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(cache, "*", "*")); len(left) > 0 {
+			t.Errorf("size %d: left behind: %v", size, left)
+		}
+	}
+}
+
+// Whatever happens to unpacked files on an agent's disk, a build gets those that
+// were submitted.
+func TestAChangedUnpackedBundleIsUnpackedAgain(t *testing.T) {
+	s, _ := newStore(t)
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"a.sh": "echo a", "sub/b.sh": "echo b"})
+	if err := os.Symlink("a.sh", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	d, _ := pack(t, s, dir, ".")
+	cache := t.TempDir()
+	root := unpack(t, s, d, cache)
+	want := tree(t, filepath.Join(root, dir))
+	at := func(name string) string { return filepath.Join(root, dir, name) }
+	beside := func(name string) string { return filepath.Join(filepath.Dir(root), name) }
+	for what, harm := range map[string]func() error{
+		"altered":        func() error { return os.WriteFile(at("a.sh"), []byte("echo x"), 0o644) },
+		"cut short":      func() error { return os.Truncate(at("sub/b.sh"), 2) },
+		"emptied":        func() error { return os.Truncate(at("sub/b.sh"), 0) },
+		"gone":           func() error { return os.Remove(at("a.sh")) },
+		"other mode":     func() error { return os.Chmod(at("a.sh"), 0o777) },
+		"other link":     func() error { return errors.Join(os.Remove(at("link")), os.Symlink("/etc/passwd", at("link"))) },
+		"link for file":  func() error { return errors.Join(os.Rename(at("a.sh"), at("c.sh")), os.Symlink("c.sh", at("a.sh"))) },
+		"sums cut":       func() error { return os.Truncate(beside("sums"), 10) },
+		"sums emptied":   func() error { return os.WriteFile(beside("sums"), []byte("{}"), 0o600) },
+		"sums gone":      func() error { return os.Remove(beside("sums")) },
+		"note cut":       func() error { return os.Truncate(beside("boot"), 40) },
+		"nothing at all": func() error { return nil },
+	} {
+		if err := harm(); err != nil {
+			t.Fatal(err)
+		}
+		got := tree(t, filepath.Join(unpack(t, s, d, cache), dir))
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
 	}
 }

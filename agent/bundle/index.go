@@ -64,19 +64,31 @@ func parseIndex(d Digest, data []byte) (index, error) {
 	if x.Version != indexVersion {
 		return x, bakehouse.Errorf(bakehouse.Failed, "bundle %s has format %d, this program reads %d", d, x.Version, indexVersion)
 	}
-	links := map[string]bool{}
+	if len(x.Entries) > maxEntries {
+		return x, bakehouse.Errorf(bakehouse.Failed, "bundle %s has %d files and folders, the limit is %d", d, len(x.Entries), maxEntries)
+	}
+	leaves := map[string]bool{} // what nothing can lie below
+	var last string
+	var size int64
 	for _, e := range x.Entries {
 		if err := e.check(); err != nil {
 			return x, bakehouse.Errorf(bakehouse.Failed, "bundle %s: %w", d, err)
 		}
-		if e.Kind == link {
-			links[e.Path] = true
+		if e.Path <= last {
+			return x, bakehouse.Errorf(bakehouse.Failed, "bundle %s: %s is listed twice, or out of order", d, e.Path)
+		}
+		last = e.Path
+		if size += e.Size; size > MaxBundle {
+			return x, bakehouse.Errorf(bakehouse.Failed, "bundle %s unpacks to more than %d bytes", d, int64(MaxBundle))
+		}
+		if e.Kind != folder {
+			leaves[e.Path] = true
 		}
 	}
 	for _, e := range x.Entries {
 		for p := filepath.Dir(e.Path); p != "/"; p = filepath.Dir(p) {
-			if links[p] {
-				return x, bakehouse.Errorf(bakehouse.Failed, "bundle %s: %s lies behind the link %s", d, e.Path, p)
+			if leaves[p] {
+				return x, bakehouse.Errorf(bakehouse.Failed, "bundle %s: %s lies behind %s, which is no folder", d, e.Path, p)
 			}
 		}
 	}
@@ -91,6 +103,9 @@ func (e entry) check() error {
 	}
 	if e.Path == "" {
 		return fmt.Errorf("an entry has no path")
+	}
+	if e.Size < 0 || int64(len(e.Parts)) > e.Size {
+		return fmt.Errorf("%s has %d bytes in %d parts", e.Path, e.Size, len(e.Parts))
 	}
 	switch {
 	case e.Kind == folder, e.Kind == file, e.Kind == link && e.Target != "":

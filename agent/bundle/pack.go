@@ -66,6 +66,9 @@ func (s *Store) Pack(ctx context.Context, files bakehouse.Files, paths []string,
 			stats.Bytes += e.Size
 		}
 	}
+	if stats.Bytes > MaxBundle {
+		return "", stats, bakehouse.Errorf(bakehouse.Invalid, "files of %d bytes to pack: the limit is %d", stats.Bytes, int64(MaxBundle))
+	}
 	data, err := json.Marshal(index{Version: indexVersion, Entries: entries})
 	if err != nil {
 		return "", stats, err

@@ -27,6 +27,10 @@ const (
 	// MaxBlob is the size in bytes of the biggest blob. Files are cut into parts.
 	MaxBlob = 64 << 20
 
+	// MaxBundle is the size in bytes of the files of the biggest bundle: a
+	// template must not fill the disk of an agent that others bake on.
+	MaxBundle = 32 << 30
+
 	digestUse = "blob" // keeps our digests apart from those of other uses of the keys
 	prefix    = "blobs/"
 )

@@ -2,6 +2,8 @@ package bundle
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,7 +28,9 @@ const (
 // returns the folder that is to be Files.Root: it holds each file at its
 // absolute path. Several processes may ask for the same bundle at once; one of
 // them unpacks. What a crash left half done is done again. Whatever is read is
-// checked against its digest. The result is shared: do not change it.
+// checked against its digest, and what was unpacked before against what it was
+// then: files that were changed are unpacked again. The result is shared: do
+// not change it.
 func (s *Store) Unpack(ctx context.Context, d Digest, cacheDir string) (root string, err error) {
 	if _, err := d.key(); err != nil {
 		return "", err
@@ -43,7 +47,7 @@ func (s *Store) Unpack(ctx context.Context, d Digest, cacheDir string) (root str
 		return "", fmt.Errorf("unpack bundle: %w", err)
 	}
 	dir := filepath.Join(cacheDir, string(d))
-	if unpacked(dir, boot) {
+	if intact(dir, boot) {
 		return filepath.Join(dir, rootName), nil
 	}
 	unlock, err := lock(ctx, dir+".lock")
@@ -51,7 +55,7 @@ func (s *Store) Unpack(ctx context.Context, d Digest, cacheDir string) (root str
 		return "", fmt.Errorf("unpack bundle %s: %w", d, err)
 	}
 	defer unlock()
-	if unpacked(dir, boot) { // by whoever held the lock
+	if intact(dir, boot) { // by whoever held the lock
 		return filepath.Join(dir, rootName), nil
 	}
 	if err := s.unpack(ctx, d, dir, boot); err != nil {
@@ -82,10 +86,11 @@ func (s *Store) unpack(ctx context.Context, d Digest, dir, boot string) (err err
 	if err != nil {
 		return err
 	}
-	if err := s.extract(ctx, x, filepath.Join(tmp, rootName)); err != nil {
+	var made sums
+	if err := s.extract(ctx, x, filepath.Join(tmp, rootName), &made); err != nil {
 		return fmt.Errorf("unpack bundle %s: %w", d, err)
 	}
-	if err := os.WriteFile(filepath.Join(tmp, bootName), []byte(boot), 0o600); err != nil {
+	if err := made.write(tmp, boot); err != nil {
 		return fmt.Errorf("unpack bundle %s: %w", d, err)
 	}
 	if err := os.Rename(tmp, dir); err != nil {
@@ -97,7 +102,7 @@ func (s *Store) unpack(ctx context.Context, d Digest, dir, boot string) (err err
 // extract writes the entries below root. Links are made last, and are relative
 // to their place, so that nothing is written or read through one to anywhere
 // outside of root.
-func (s *Store) extract(ctx context.Context, x index, root string) error {
+func (s *Store) extract(ctx context.Context, x index, root string, made *sums) error {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return err
 	}
@@ -116,7 +121,7 @@ func (s *Store) extract(ctx context.Context, x index, root string) error {
 			return errors.Join(err, g.Wait())
 		}
 		if e.Kind == file {
-			g.Go(func() error { return s.extractFile(gctx, e, path) })
+			g.Go(func() error { return s.extractFile(gctx, e, path, made) })
 		}
 	}
 	if err := g.Wait(); err != nil {
@@ -133,11 +138,12 @@ func (s *Store) extract(ctx context.Context, x index, root string) error {
 		if err := os.Symlink(target, filepath.Join(root, e.Path)); err != nil {
 			return err
 		}
+		made.add(sum{Path: e.Path, Target: target})
 	}
 	return nil
 }
 
-func (s *Store) extractFile(ctx context.Context, e entry, path string) (err error) {
+func (s *Store) extractFile(ctx context.Context, e entry, path string, made *sums) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -148,29 +154,25 @@ func (s *Store) extractFile(ctx context.Context, e entry, path string) (err erro
 		}
 	}()
 	var size int64
+	h := sha256.New()
 	for _, part := range e.Parts {
 		data, err := s.Get(ctx, part)
 		if err != nil {
 			return fmt.Errorf("%s: %w", e.Path, err)
 		}
+		if size += int64(len(data)); size > e.Size {
+			break // before the disk is full
+		}
 		if _, err := f.Write(data); err != nil {
 			return err
 		}
-		size += int64(len(data))
+		h.Write(data)
 	}
 	if size != e.Size {
 		return bakehouse.Errorf(bakehouse.Failed, "%s: %d bytes, not %d", e.Path, size, e.Size)
 	}
+	made.add(sum{Path: e.Path, Mode: e.Mode.Perm(), SHA256: hex.EncodeToString(h.Sum(nil))})
 	return f.Chmod(e.Mode.Perm())
-}
-
-// unpacked tells whether dir holds a whole bundle. One of an earlier boot is
-// not trusted: after a power cut, renamed folders may hold files whose content
-// never reached the disk, and syncing each of them would cost more than
-// unpacking once a boot.
-func unpacked(dir, boot string) bool {
-	b, err := os.ReadFile(filepath.Join(dir, bootName))
-	return err == nil && string(b) == boot
 }
 
 func bootID() (string, error) {
