@@ -2,6 +2,7 @@ package known
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,8 +26,12 @@ func checks(ref Ref) func(*settings) []bakehouse.Finding {
 		return checksum
 	case Ref{Builder, "amazon-ebssurrogate"}:
 		return surrogate
-	case Ref{Builder, "amazon-ebs"}, Ref{Builder, "amazon-instance"}, Ref{Builder, "amazon-chroot"}:
-		return amiName
+	case Ref{Builder, "amazon-ebs"}, Ref{Builder, "amazon-instance"}:
+		return func(s *settings) []bakehouse.Finding { return append(instance(s), amiName(s)...) }
+	case Ref{Builder, "amazon-ebsvolume"}:
+		return instance
+	case Ref{Builder, "amazon-chroot"}:
+		return func(s *settings) []bakehouse.Finding { return append(amiName(s), mounts(s)...) }
 	}
 	return nil
 }
@@ -169,8 +174,33 @@ func amiName(s *settings) []bakehouse.Finding {
 	return found
 }
 
+// instance checks the instance that an image is made on.
+func instance(s *settings) []bakehouse.Finding {
+	var found []bakehouse.Finding
+	if int(s.number("block_duration_minutes", "0"))%60 != 0 {
+		found = append(found, bakehouse.Finding{Field: "block_duration_minutes", Message: "block_duration_minutes must be multiple of 60"})
+	}
+	const cidrs = "temporary_security_group_source_cidrs"
+	for _, c := range s.texts(cidrs) {
+		if _, err := netip.ParsePrefix(c); err != nil && !s.open(cidrs) {
+			found = append(found, bakehouse.Finding{Field: cidrs, Message: "Error parsing CIDR in temporary_security_group_source_cidrs: " + c})
+		}
+	}
+	return found
+}
+
+func mounts(s *settings) []bakehouse.Finding {
+	list, _ := s.value("chroot_mounts").([]any)
+	for _, one := range list {
+		if m, ok := one.([]any); ok && len(m) != 3 {
+			return []bakehouse.Finding{{Field: "chroot_mounts", Message: "Each chroot_mounts entry should be three elements."}}
+		}
+	}
+	return nil
+}
+
 func surrogate(s *settings) []bakehouse.Finding {
-	found := amiName(s)
+	found := append(instance(s), amiName(s)...)
 	root := s.text("ami_root_device.source_device_name")
 	if root == "" || s.open("ami_root_device", "launch_block_device_mappings") {
 		return found

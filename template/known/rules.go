@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/bakehouse-farm/bakehouse"
@@ -22,6 +23,7 @@ import (
 //	one A B            at most one of them is set
 //	with A B C         when A is set, so are B and C
 //	in A x y           A is one of these words, if it is set
+//	order A 1 B 9      A, or 1 when it is not set, is not more than B, or 9
 //	exists A           the files and folders that A names are there
 //	never A            A is not set
 //	every A B C        each of the blocks A has B and C set
@@ -73,12 +75,19 @@ func parseRule(words []string) (rule, error) {
 		return r, errors.New("rule without verb")
 	}
 	r.verb, r.args = words[0], words[1:]
-	least, ok := map[string]int{"need": 1, "one": 2, "with": 2, "in": 2, "exists": 1, "never": 1, "every": 2, "communicator": 0}[r.verb]
+	least, ok := map[string]int{"need": 1, "one": 2, "with": 2, "in": 2, "exists": 1, "never": 1, "every": 2, "order": 4, "communicator": 0}[r.verb]
 	switch {
 	case !ok:
 		return r, fmt.Errorf("unknown rule %q", r.verb)
 	case len(r.args) < least:
 		return r, fmt.Errorf("rule %q needs %d arguments", r.verb, least)
+	}
+	if r.verb == "order" {
+		for _, n := range []string{r.args[1], r.args[3]} {
+			if _, err := strconv.ParseFloat(n, 64); err != nil {
+				return r, fmt.Errorf("%q is no number", n)
+			}
+		}
 	}
 	return r, nil
 }
@@ -118,6 +127,15 @@ func (s *settings) text(name string) string {
 	default:
 		return fmt.Sprint(v)
 	}
+}
+
+// number is the value of an argument, or otherwise when it is not set.
+func (s *settings) number(name, otherwise string) float64 {
+	if n, ok := s.value(name).(float64); ok && n != 0 {
+		return n
+	}
+	n, _ := strconv.ParseFloat(otherwise, 64) // parseRule has looked at it
+	return n
 }
 
 // texts are the strings that an argument holds.
@@ -205,6 +223,8 @@ func (r rule) broken(s *settings) []bakehouse.Finding {
 	switch r.verb {
 	case "in", "exists", "every":
 		args = r.args[:1]
+	case "order":
+		args = []string{r.args[0], r.args[2]}
 	}
 	if s.open(args...) {
 		return nil
@@ -251,6 +271,10 @@ func (r rule) broken(s *settings) []bakehouse.Finding {
 	case "never":
 		if s.set(a) {
 			return say("%s cannot be set", a)
+		}
+	case "order":
+		if s.number(args[0], r.args[1]) > s.number(args[1], r.args[3]) {
+			return say("%s must be less than %s", args[0], args[1])
 		}
 	case "exists":
 		return s.exist(a, r.text)

@@ -54,6 +54,10 @@ func TestRules(t *testing.T) {
 		{"exists as", `{"as": ["there.txt", "gone", "*.gone"]}`, "", []string{"as: Bad a 'gone': no such file or directory", "as: Bad a '*.gone': no such file or directory"}},
 		{"every a b", `{"a": [{"b": 1}, {"b": ""}]}`, "", []string{"a.1: b must be set in every a"}},
 		{"every a b", `{}`, "", nil},
+		{"order a 5 b 10", `{}`, "", nil},
+		{"order a 5 b 10", `{"a": 11}`, "", []string{"a: a must be less than b"}},
+		{"order a 5 b 10", `{"b": 4}`, "", []string{"a: a must be less than b"}},
+		{"order a 5 b 10", `{"b": 4}`, "a", nil},
 		{"when b need a", `{}`, "", nil},
 		{"when b need a", `{"b": 1}`, "", []string{"a: a must be set"}},
 		{"when b need a", `{}`, "b", nil},
@@ -94,7 +98,7 @@ func TestRules(t *testing.T) {
 			}
 		})
 	}
-	for _, bad := range []string{"", "wish a", "need", "one a", "when", "when a", "in a"} {
+	for _, bad := range []string{"", "wish a", "need", "one a", "when", "when a", "in a", "order a b c d"} {
 		if r, err := parseRule(strings.Fields(bad)); err == nil {
 			t.Errorf("%q is a rule: %+v", bad, r)
 		}
@@ -125,6 +129,8 @@ func TestRulesNameArguments(t *testing.T) {
 				switch r.verb {
 				case "in", "exists":
 					args = r.args[:1]
+				case "order":
+					args = []string{r.args[0], r.args[2]}
 				case "every":
 					for _, arg := range r.args[1:] {
 						args = append(args, r.args[0]+"."+arg)
