@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/term"
+
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/agent/buildlog"
 	"github.com/bakehouse-farm/bakehouse/cmd/submit/farm"
@@ -31,7 +33,8 @@ type watch struct {
 	// keep is run meanwhile, until its context ends; may be nil.
 	keep func(context.Context)
 
-	live *live
+	live  *live
+	asker *asker // nil when nobody is there to ask
 }
 
 // errLeft ends following because the user does not want to wait.
@@ -55,6 +58,13 @@ func (w *watch) follow(ctx, before context.Context) error {
 	if w.console != nil {
 		if _, terminal := w.console.terminal(); terminal && !w.console.machine {
 			go w.live.run(ctx)
+			if in, ok := w.console.in.(*os.File); ok && w.mine && term.IsTerminal(int(in.Fd())) {
+				w.asker = &asker{
+					ui: w.ui, farm: w.farm, in: in, by: userName(w.console), poll: 2 * time.Second,
+					builds: map[bakehouse.BuildID]string{},
+				}
+				go w.asker.run(ctx)
+			}
 		}
 	}
 	interrupted := make(chan struct{})
@@ -165,7 +175,12 @@ func (w *watch) took(results bakehouse.Results) time.Duration {
 }
 
 // Began implements farm.Viewer.
-func (w *watch) Began(b bakehouse.Build) { w.live.began(b) }
+func (w *watch) Began(b bakehouse.Build) {
+	w.live.began(b)
+	if w.asker != nil {
+		w.asker.began(b)
+	}
+}
 
 // Line implements farm.Viewer.
 func (w *watch) Line(b bakehouse.Build, l buildlog.Line) {
@@ -175,6 +190,9 @@ func (w *watch) Line(b bakehouse.Build, l buildlog.Line) {
 // Ended implements farm.Viewer.
 func (w *watch) Ended(r bakehouse.Result) {
 	w.live.ended(r.Build)
+	if w.asker != nil {
+		w.asker.ended(r.Build)
+	}
 	w.ui.Ended(r)
 }
 
