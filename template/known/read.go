@@ -67,6 +67,9 @@ func (d *definition) read(file, text, kind, typ string) {
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
+		if line[0] == '\t' && !wanted { // most lines are about something else
+			continue
+		}
 		words := strings.Fields(line)
 		if len(words) == 0 || words[0] == "#" {
 			continue
@@ -74,9 +77,6 @@ func (d *definition) read(file, text, kind, typ string) {
 		depth := len(line) - len(strings.TrimLeft(line, "\t"))
 		if depth == 0 {
 			wanted = words[0] == kind && slices.Contains(words[1:], typ)
-			continue
-		}
-		if !wanted {
 			continue
 		}
 		fail := func(what string) { panic(fault{file, n, what}) }
