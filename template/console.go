@@ -12,6 +12,7 @@ import (
 	"github.com/bakehouse-farm/bakehouse"
 	fn "github.com/bakehouse-farm/bakehouse/template/function"
 	"github.com/bakehouse-farm/bakehouse/template/interpolate"
+	"github.com/bakehouse-farm/bakehouse/template/limit"
 )
 
 // ConsoleInput is the name under which diagnostics show what was typed.
@@ -67,13 +68,20 @@ func (c *Console) Evaluate(line string, pin Pinned) (string, hcl.Diagnostics) {
 		return "", hcl.Diagnostics{d}
 	}
 	x, diags := hclsyntax.ParseExpression([]byte(line), ConsoleInput, hcl.InitialPos)
+	if !diags.HasErrors() {
+		diags = append(diags, limit.Instrument(x, nil)...)
+	}
 	if diags.HasErrors() {
 		return "", c.e.polish(diags)
 	}
 	if diags := absent(x); diags.HasErrors() {
 		return "", diags
 	}
-	v, more := x.Value(c.context(pin))
+	budget := limit.New(nil) // each line has its own
+	v, more := x.Value(c.context(pin, budget))
+	if err := budget.Weigh(v); err != nil && !more.HasErrors() {
+		more = append(more, failureAt(x.Range(), "Value goes beyond a limit", "%s.", err))
+	}
 	if more.HasErrors() {
 		return "", c.e.polish(append(diags, more...))
 	}
@@ -81,10 +89,12 @@ func (c *Console) Evaluate(line string, pin Pinned) (string, hcl.Diagnostics) {
 }
 
 // context is what a line may see. Its clock goes on.
-func (c *Console) context(pin Pinned) *hcl.EvalContext {
+func (c *Console) context(pin Pinned, budget *limit.Budget) *hcl.EvalContext {
 	vars := c.e.roots()
+	limit.Put(vars, budget)
 	vars["local"] = cty.ObjectVal(c.e.scope.locals)
 	env := c.e.env
+	env.Budget = budget
 	env.Time, env.Seed = pin.Time, fmt.Sprintf("%s\x00%d", pin.Seed, c.lines)
 	return &hcl.EvalContext{Variables: vars, Functions: fn.All(env)}
 }

@@ -79,7 +79,7 @@ func lines(src []byte, r hcl.Range) int {
 func (e *evaluation) polish(diags hcl.Diagnostics) hcl.Diagnostics {
 	var out hcl.Diagnostics
 	seen := map[string]bool{}
-	for _, d := range told(diags) {
+	for _, d := range e.t.told(diags) {
 		d = e.hint(d)
 		if key := identity(d); !seen[key] {
 			seen[key] = true
@@ -98,15 +98,23 @@ func identity(d *hcl.Diagnostic) string {
 	return fmt.Sprint(d.Severity, d.Summary, "\x00", d.Detail, "\x00", at)
 }
 
+// largeSource is how many bytes of source are so many that fewer errors are told.
+const largeSource = 1 << 20
+
 // told are the diagnostics that are worth telling at once, in order: when
 // thousands of things are wrong, the first hundred help and the rest hides them.
-func told(diags hcl.Diagnostics) hcl.Diagnostics {
+func (t *Template) told(diags hcl.Diagnostics) hcl.Diagnostics {
 	diags = ordered(diags)
-	if len(diags) <= limit.Errors {
+	most := limit.Errors
+	if t.size > largeSource {
+		// Each is shown with its lines, which are searched for from the beginning.
+		most = limit.Errors / 10
+	}
+	if len(diags) <= most {
 		return diags
 	}
 	seen := map[string]bool{}
-	left := map[hcl.DiagnosticSeverity]int{hcl.DiagError: limit.Errors, hcl.DiagWarning: limit.Errors}
+	left := map[hcl.DiagnosticSeverity]int{hcl.DiagError: most, hcl.DiagWarning: most}
 	more := map[hcl.DiagnosticSeverity]int{}
 	var out hcl.Diagnostics
 	for _, d := range diags {

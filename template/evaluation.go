@@ -38,9 +38,11 @@ type evaluation struct {
 	base  *hcl.EvalContext     // made by root, when locals and data are evaluated
 	all   map[string]function.Function
 	// user are the variables of a legacy template, rendered; unknown those of them
-	// that depend on what a server will be asked for.
+	// that depend on what a server will be asked for, guarded those that hold
+	// something sensitive.
 	user      map[string]string
 	unknown   map[string]bool
+	guarded   map[string]bool
 	userDiags hcl.Diagnostics
 
 	// building tells that what the farm cannot run is an error, not a warning.
@@ -202,17 +204,28 @@ func (e *evaluation) render(site string, c interpolate.Context) func(arg, s stri
 	if e.t.legacy {
 		c.TemplateDir = e.t.files.Abs(e.t.base)
 	}
+	c.Spend = e.budget.Spend
+	var secret bool // something sensitive was used
+	c.Used = func(name string) { secret = secret || e.guarded[name] }
 	return func(arg, s string, late bool) (string, error) {
+		secret = false
 		if late {
 			if err := c.Check(s); err != nil {
 				return "", err
 			}
-			return e.insertUser(s)
+			s, err := e.insertUser(s, c.Used)
+			if secret {
+				e.secret(s)
+			}
+			return s, err
 		}
 		c.Seed = e.scope.pin.Seed + "\x00{{}}" + site + "." + arg
 		s, err := interpolate.Render(s, c)
 		if errors.Is(err, interpolate.ErrUnknown) {
 			err = schema.ErrUnknown
+		}
+		if err == nil && secret {
+			e.secret(s)
 		}
 		return s, err
 	}

@@ -82,7 +82,7 @@ func (t *Template) Variables(in Inputs) (Values, hcl.Diagnostics) {
 			}
 		}
 	}
-	return out, told(scrub(diags, secretsOf(out.vars)))
+	return out, t.told(scrub(diags, secretsOf(out.vars)))
 }
 
 func (t *Template) fromEnviron(environ []string, values map[string]given) hcl.Diagnostics {
@@ -291,10 +291,7 @@ func (v *variable) convert(value cty.Value) (cty.Value, error) {
 	if v.optional != nil && !value.IsNull() {
 		value = v.optional.Apply(value)
 	}
-	if err := limit.Convertible(value, v.typ); err != nil {
-		return value, err
-	}
-	value, err := convert.Convert(value, v.typ)
+	value, err := limit.Convert(value, v.typ)
 	if err == nil {
 		var single *limit.Budget
 		err = single.Weigh(value)

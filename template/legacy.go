@@ -400,7 +400,7 @@ func (t *Template) legacyVariables(in Inputs) (Values, hcl.Diagnostics) {
 			}
 		}
 	}
-	return out, told(scrub(diags, secretsOf(out.vars)))
+	return out, t.told(scrub(diags, secretsOf(out.vars)))
 }
 
 // text is a value of a legacy template as a string.

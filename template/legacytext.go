@@ -93,7 +93,7 @@ var (
 
 // insertUser puts the values of user variables into a string whose other {{ }}
 // the component renders when it runs, and which knows no user variables then.
-func (e *evaluation) insertUser(s string) (string, error) {
+func (e *evaluation) insertUser(s string, used func(name string)) (string, error) {
 	if !e.t.legacy {
 		return s, nil
 	}
@@ -108,6 +108,7 @@ func (e *evaluation) insertUser(s string) (string, error) {
 		if !ok {
 			return call
 		}
+		used(name)
 		// What the value holds is not to be rendered again.
 		return strings.ReplaceAll(value, "{{", "{{`{{`}}")
 	})

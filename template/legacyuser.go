@@ -2,6 +2,7 @@ package template
 
 import (
 	"errors"
+	"regexp"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -11,13 +12,21 @@ import (
 // renderUser renders what the template says of its user variables, which may
 // refer to each other and ask servers.
 func (e *evaluation) renderUser() hcl.Diagnostics {
-	e.user, e.unknown = map[string]string{}, map[string]bool{}
+	e.user, e.unknown, e.guarded = map[string]string{}, map[string]bool{}, map[string]bool{}
+	for _, v := range e.t.variables {
+		if v.sensitive {
+			e.guarded[v.name] = true
+		}
+	}
 	var vain error  // of the last lookup
 	var secret bool // the value holds one
 	c := interpolate.Context{
 		Time: e.scope.pin.Time, Version: e.scope.pin.version(), Dir: e.t.files.Cwd,
 		TemplateDir: e.t.files.Abs(e.t.base), User: e.user, Unknown: e.unknown,
-		Env: func(name string) string { return e.scope.env[name] },
+		Env:   func(name string) string { return e.scope.env[name] },
+		Spend: e.budget.Spend,
+		// What is made of something sensitive is sensitive, too.
+		Used: func(name string) { secret = secret || e.guarded[name] },
 		Ask: func(name string, args ...string) (s string, err error) {
 			secret = secret || lookups[name].secret
 			s, err = e.ask(name, args...)
@@ -37,11 +46,19 @@ func (e *evaluation) renderUser() hcl.Diagnostics {
 			e.user[name] = plain.AsString()
 		}
 	}
+	order := inTurn(left)
 	errs := map[string]error{}
 	causes := map[string]error{}
 	for progress := true; progress; {
 		progress = false
-		for name, s := range left {
+		for _, name := range order {
+			s, ok := left[name]
+			if !ok {
+				continue
+			}
+			if err := e.budget.Spend(100 + len(s)/16); err != nil {
+				return hcl.Diagnostics{failure("Template goes beyond a limit", "The user variables: %s.", err)}
+			}
 			c.Seed = e.scope.pin.Seed + "\x00{{}}variable." + name
 			vain, secret = nil, false
 			value, err := interpolate.Render(s, c)
@@ -52,6 +69,7 @@ func (e *evaluation) renderUser() hcl.Diagnostics {
 				errs[name], causes[name] = err, vain
 				continue // perhaps it refers to one that comes later
 			case secret:
+				e.guarded[name] = true
 				e.secret(value)
 			}
 			e.user[name] = value
@@ -83,7 +101,7 @@ func (e *evaluation) renderUser() hcl.Diagnostics {
 // consequence tells whether a user variable has no value only because one that
 // it refers to has an error of its own.
 func consequence(errs map[string]error, name string) bool {
-	for depth := range len(errs) {
+	for depth := range min(len(errs), 100) {
 		m := undeclared.FindStringSubmatch(errs[name].Error())
 		if m == nil {
 			return depth > 0
@@ -93,4 +111,29 @@ func consequence(errs map[string]error, name string) bool {
 		}
 	}
 	return false // a circle
+}
+
+var userMention = regexp.MustCompile("\\buser\\s+(?:`([^`]*)`|\"([^\"]*)\")")
+
+// inTurn are the names of user variables, each after those that it mentions, as
+// far as that can be read off their texts.
+func inTurn(left map[string]string) []string {
+	order := make([]string, 0, len(left))
+	seen := map[string]bool{}
+	var visit func(name string)
+	visit = func(name string) {
+		s, ok := left[name]
+		if !ok || seen[name] {
+			return
+		}
+		seen[name] = true
+		for _, m := range userMention.FindAllStringSubmatch(s, -1) {
+			visit(m[1] + m[2])
+		}
+		order = append(order, name)
+	}
+	for _, name := range names(left) {
+		visit(name)
+	}
+	return order
 }

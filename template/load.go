@@ -30,7 +30,7 @@ const (
 func Load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {
 	t, diags := load(path, files, cat)
 	t.faulty = diags.HasErrors()
-	return t, told(diags)
+	return t, t.told(diags)
 }
 
 // LoadJSON reads a JSON template of the older kind that is in no file. name

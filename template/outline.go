@@ -9,7 +9,6 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
-	"github.com/zclconf/go-cty/cty/convert"
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/template/interpolate"
@@ -241,7 +240,7 @@ func (e *evaluation) into(a *hcl.Attribute, ctx *hcl.EvalContext, typ cty.Type, 
 			return append(diags, failureAt(a.Expr.Range(), "Invalid {{ }} expression", "Argument %q: %s.", a.Name, err))
 		}
 	}
-	conv, err := convert.Convert(v, typ)
+	conv, err := limit.Convert(v, typ)
 	if err != nil && e.t.legacy {
 		conv, err = schema.Loose(v, typ)
 	}

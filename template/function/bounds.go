@@ -90,10 +90,8 @@ var foreseen = map[string]func(args []cty.Value) (work int, err error){
 	"regexall": func(args []cty.Value) (int, error) {
 		s, pattern := textArg(args, 1), textArg(args, 0)
 		groups := strings.Count(pattern, "(") + 1
-		if groups*(len(s)+1) > limit.Elements {
-			if n := matches(pattern, s); groups*n > limit.Elements {
-				return 0, fmt.Errorf("%d matches of %d groups are more than the %d elements that a value may have", n, groups, limit.Elements)
-			}
+		if groups*(len(s)+1) > limit.Elements && groups*matches(pattern, s, limit.Elements/groups+1) > limit.Elements {
+			return 0, fmt.Errorf("the matches of its groups are more than the %d elements that a value may have", limit.Elements)
 		}
 		return matching(pattern, s), nil
 	},
@@ -222,19 +220,33 @@ var runs = regexp.MustCompile(`[0-9]+`)
 // matching is what it takes to match a pattern against s.
 func matching(pattern, s string) int { return len(pattern) * len(s) / 64 }
 
-func matches(pattern, s string) int {
+// matches counts how often a pattern matches in s, up to most.
+func matches(pattern, s string, most int) int {
 	re, err := regexp.Compile(pattern)
 	if err != nil {
 		return 0 // the function says what is wrong
 	}
-	return len(re.FindAllStringIndex(s, -1))
+	n := 0
+	for n < most {
+		at := re.FindStringIndex(s)
+		if at == nil {
+			break
+		}
+		n++
+		next := max(at[1], 1)
+		if next > len(s) {
+			break
+		}
+		s = s[next:]
+	}
+	return n
 }
 
 // matched bounds what replacing all matches makes of s.
 func matched(s, pattern, with string) (int, error) {
 	refs := strings.Count(with, "$")
 	if (len(s)+1)*len(with)+refs*len(s) > limit.Text {
-		if size := matches(pattern, s)*len(with) + refs*len(s); size > limit.Text {
+		if size := matches(pattern, s, limit.Text/max(1, len(with))+1)*len(with) + refs*len(s); size > limit.Text {
 			return fits(1, size)
 		}
 	}

@@ -57,6 +57,9 @@ func (c Context) functions() template.FuncMap {
 			if c.User == nil {
 				return "", fmt.Errorf("user variables are not allowed here: write ${var.%s}", name)
 			}
+			if c.Used != nil {
+				c.Used(name)
+			}
 			if c.Unknown[name] {
 				return "", ErrUnknown
 			}

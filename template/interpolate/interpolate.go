@@ -7,7 +7,6 @@
 package interpolate
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -34,6 +33,11 @@ type Context struct {
 	// that is missing renders as "<no value>".
 	Data map[string]any
 
+	// Used is told the name of each user variable that a string uses; may be nil.
+	Used func(name string)
+	// Spend counts what rendering costs against a budget, whose end is an error;
+	// nil leaves it at the limits of a single string.
+	Spend func(work int) error
 	// Clean is clean_resource_name; nil when the component does not have it.
 	Clean func(string) string
 	// User are the user variables of a legacy JSON template; nil in HCL, where
@@ -66,14 +70,14 @@ func Render(s string, c Context) (string, error) {
 	if !strings.Contains(s, "{{") {
 		return s, nil
 	}
-	t, err := template.New("").Funcs(c.functions()).Parse(s)
+	t, err := parsed(s, c.bounds().bound(c.functions()))
 	if err != nil {
-		return "", readable(err)
+		return "", err
 	}
 	// A nil map would turn a missing member into an error.
 	data := map[string]any{}
 	maps.Copy(data, c.Data)
-	var b bytes.Buffer
+	var b output
 	if err := t.Execute(&b, data); err != nil {
 		return "", readable(err)
 	}
@@ -85,11 +89,8 @@ func Check(s string) error { return Context{}.Check(s) }
 
 // Check is Check, but knows the functions that there are only in some contexts.
 func (c Context) Check(s string) error {
-	_, err := template.New("").Funcs(c.functions()).Parse(s)
-	if err != nil {
-		return readable(err)
-	}
-	return nil
+	_, err := parsed(s, c.bounds().bound(c.functions()))
+	return err
 }
 
 // readable takes away what text/template says of the template's empty name.

@@ -63,6 +63,9 @@ func Instrument(node hclsyntax.Node, otherwise *Budget) hcl.Diagnostics {
 		case *hclsyntax.FunctionCallExpr:
 			for i, arg := range n.Args {
 				n.Args[i] = guard(arg, digits)
+				if g, ok := n.Args[i].(*guarded); ok && !n.ExpandFinal {
+					g.argument = true
+				}
 			}
 		case *hclsyntax.UnaryOpExpr:
 			if n.Op == hclsyntax.OpNegate {
@@ -111,11 +114,20 @@ type guarded struct {
 	*hclsyntax.ParenthesesExpr
 	spend     func(*Budget, cty.Value) error
 	otherwise *Budget
+	// argument tells that it is one of a function.
+	argument bool
 }
 
 // Value is hcl.Expression's.
 func (g *guarded) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	v, diags := g.Expression.Value(ctx)
+	if g.argument {
+		short, err := shorten(v)
+		if err != nil {
+			return cty.DynamicVal, append(diags, beyond(g.SrcRange, err))
+		}
+		v = short
+	}
 	b := of(ctx)
 	if b == nil {
 		b = g.otherwise

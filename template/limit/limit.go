@@ -19,6 +19,9 @@ const (
 	File = 16 << 20
 	// Files is how many bytes the files of one template may have together.
 	Files = 64 << 20
+	// Words is how many words and signs a file may have: what a parser makes of
+	// one takes hundreds of bytes.
+	Words = 3_000_000
 	// Depth is how deep brackets, strings with ${ } in them and %{ } may nest.
 	Depth = 1000
 	// Chain is how many operators and steps may follow each other in one
@@ -49,7 +52,7 @@ const (
 	// PerBuild is what each build adds to Work.
 	PerBuild = 1_000_000
 	// Blocks is how many blocks the dynamic blocks of a template may make.
-	Blocks = 100_000
+	Blocks = 20_000
 	// Builds is how many builds a template may have.
 	Builds = 10_000
 	// Errors is how many of what is wrong with a template are told at once.

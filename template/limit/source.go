@@ -19,6 +19,9 @@ func Source(src []byte, name string) *hcl.Diagnostic {
 	if d := size(src, name); d != nil {
 		return d
 	}
+	if d := words(src, name); d != nil {
+		return d
+	}
 	if !suspicious(src) {
 		return nil
 	}
@@ -30,6 +33,9 @@ func Source(src []byte, name string) *hcl.Diagnostic {
 // at a file.
 func Template(src []byte, name string) *hcl.Diagnostic {
 	if d := size(src, name); d != nil {
+		return d
+	}
+	if d := words(src, name); d != nil {
 		return d
 	}
 	if !suspicious(src) {
@@ -46,6 +52,32 @@ func size(src []byte, name string) *hcl.Diagnostic {
 	return &hcl.Diagnostic{
 		Severity: hcl.DiagError, Summary: "File is too large",
 		Detail: fmt.Sprintf("%s has %d bytes; a file may have %d.", name, len(src), File),
+	}
+}
+
+// words counts at least as many words and signs as a parser will find.
+func words(src []byte, name string) *hcl.Diagnostic {
+	n, within := 0, false
+	for _, c := range src {
+		switch {
+		case c == ' ' || c == '\t' || c == '\r':
+			within = false
+		case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c >= 0x80:
+			if !within {
+				n++
+			}
+			within = true
+		default:
+			n++
+			within = false
+		}
+	}
+	if n <= Words {
+		return nil
+	}
+	return &hcl.Diagnostic{
+		Severity: hcl.DiagError, Summary: "File has too much in it",
+		Detail: fmt.Sprintf("%s has %d words and signs; a file may have %d.", name, n, Words),
 	}
 }
 
@@ -170,6 +202,9 @@ func at(rng hcl.Range, summary, detail string, args ...any) *hcl.Diagnostic {
 // templates tells that its strings are HCL templates.
 func JSON(src []byte, name string, templates bool) *hcl.Diagnostic {
 	if d := size(src, name); d != nil {
+		return d
+	}
+	if d := words(src, name); d != nil {
 		return d
 	}
 	depth, line, start, digits := 0, 1, 0, 0

@@ -21,10 +21,7 @@ func (f Field) convert(v cty.Value, weak bool) (cty.Value, error) {
 		}
 		v = loosen(parted(v, f.Type), f.Type)
 	}
-	err := limit.Convertible(v, f.Type)
-	if err == nil {
-		v, err = convert.Convert(v, f.Type)
-	}
+	v, err := limit.Convert(v, f.Type)
 	if err != nil {
 		var pe cty.PathError
 		if errors.As(err, &pe) && len(pe.Path) > 0 {
