@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,14 +18,34 @@ import (
 func (c *console) complain(diags hcl.Diagnostics, src map[string][]byte) {
 	files := map[string]*hcl.File{}
 	for name, b := range src {
-		files[name] = &hcl.File{Bytes: b, Body: hcl.EmptyBody()}
+		if shortLines(b) {
+			files[name] = &hcl.File{Bytes: b, Body: hcl.EmptyBody()}
+		}
 	}
 	w := hcl.NewDiagnosticTextWriter(c.err, files, 0, false)
-	for _, d := range diags {
+	for i, d := range diags {
+		if i == mostComplaints {
+			fmt.Fprintf(c.err, "And %d more.\n\n", len(diags)-i)
+			return
+		}
 		if w.WriteDiagnostic(d) != nil {
 			return // nobody reads it
 		}
 	}
+}
+
+// mostComplaints is how many diagnostics are printed: more than anybody reads.
+const mostComplaints = 100
+
+// shortLines tells whether the lines of a file can be shown. JSON that a program
+// wrote may be one line of megabytes.
+func shortLines(src []byte) bool {
+	for line := range bytes.Lines(src) {
+		if len(line) > 1000 {
+			return false
+		}
+	}
+	return true
 }
 
 // rewrite replaces what a file holds, at once or not at all: the new content is

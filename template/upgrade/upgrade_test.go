@@ -373,7 +373,7 @@ func TestByHand(t *testing.T) {
 
 // What a secret is made of is a secret, too.
 func TestSecretOfTheEnvironment(t *testing.T) {
-	out, _ := translate(t, "t", []byte(`{"variables": {"t": "{{env ` + "`X`" + ` | lower}}", "u": "{{env ` + "`Y`" + ` | lower}}"}, "sensitive-variables": ["t"], "builders": [{"type": "null"}]}`))
+	out, _ := translate(t, "t", []byte(`{"variables": {"t": "{{env `+"`X`"+` | lower}}", "u": "{{env `+"`Y`"+` | lower}}"}, "sensitive-variables": ["t"], "builders": [{"type": "null"}]}`))
 	for _, want := range []string{
 		"variable \"env_X\" {\n  type      = string\n  default   = env(\"X\")\n  sensitive = true\n}",
 		"variable \"env_Y\" {\n  type    = string\n  default = env(\"Y\")\n}",

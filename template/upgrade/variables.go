@@ -35,6 +35,8 @@ func (t *translator) readVariables() {
 	list, _ := t.root.Member("variables")
 	taken := map[string]bool{}
 	has := func(name string) bool { return taken[name] }
+	var locals []string
+	at := len(list.Members) // the first of them
 	for _, m := range list.Members {
 		v := &variable{was: m.Name, at: m.At, value: m.Value}
 		v.name = identifier(m.Name, has)
@@ -44,10 +46,14 @@ func (t *translator) readVariables() {
 		}
 		v.local = m.Value.Kind == legacyjson.String && computed(m.Value.Text)
 		if v.local {
-			t.note(m.At, "Variable became a local", "The value of %q is computed, which HCL allows in locals only. -var cannot set it any more.", m.Name)
+			locals = append(locals, m.Name)
+			at = min(at, len(t.variables))
 		}
 		t.variables = append(t.variables, v)
 		t.byName[m.Name] = v
+	}
+	if len(locals) > 0 {
+		t.note(list.Members[at].At, "Variables became locals", "The values of these are computed, which HCL allows in locals only, so that -var cannot set them any more: %s.", several(locals))
 	}
 	secret, _ := t.root.Member("sensitive-variables")
 	for _, s := range secret.Items {
@@ -76,6 +82,15 @@ func (t *translator) readVariables() {
 			}
 		}
 	}
+}
+
+// several lists names, but not more than anybody reads.
+func several(names []string) string {
+	const most = 20
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 // computed tells whether a value holds more than text and calls of env.
