@@ -20,6 +20,8 @@ import (
 // The example is baked into three regions, says so in Packer's words, and
 // leaves nothing but its AMIs and their snapshots; what was provisioned is in
 // the image, and a template that starts from it sees it.
+//
+// covers: exit build 0
 func TestExampleIsBaked(t *testing.T) {
 	s := newStack(t)
 	dir := t.TempDir()

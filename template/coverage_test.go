@@ -85,7 +85,10 @@ func bake(t *testing.T, c templatetest.Case) (said string, diags hcl.Diagnostics
 	if err := c.Lay(files.Path(".")); err != nil {
 		t.Fatal(err)
 	}
-	in, sel, _ := called(t, c)
+	in, sel, _, err := called(c)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cat := catalogue.Template()
 	cat.DataSources = map[string]datasources.DataSource{
 		"null":       cat.DataSources["null"],
@@ -157,11 +160,10 @@ func (d told) Read(_ context.Context, settings json.RawMessage, _ bakehouse.File
 
 // functionCases are templates that call each function once, as the first row of
 // its table does that is no error, if there is one.
-func functionCases(t *testing.T) []templatetest.Case {
-	t.Helper()
+func functionCases() ([]templatetest.Case, error) {
 	text, err := os.ReadFile("function/testdata/cases.txt")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	type row struct{ name, call, want string }
 	var rows []row
@@ -199,5 +201,5 @@ func functionCases(t *testing.T) []templatetest.Case {
 			},
 		})
 	}
-	return cases
+	return cases, nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -42,21 +43,21 @@ type verdict struct {
 
 // corpus are all cases: written, mutated, and those that show what the language
 // is (coverage_test.go).
-func corpus(t *testing.T) []templatetest.Case {
-	t.Helper()
+func corpus() ([]templatetest.Case, error) {
 	written, err := templatetest.Written("testdata/packer/written/*.txtar")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	mutated, err := templatetest.Mutated("testdata/packer/bases/*.txtar", *mutations)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	shown, err := templatetest.Written("testdata/coverage/*.txtar")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	return slices.Concat(written, mutated, shown, functionCases(t))
+	functions, err := functionCases()
+	return slices.Concat(written, mutated, shown, functions), err
 }
 
 // Packer itself, as far as Debian has it, and Bakehouse say the same of more
@@ -70,7 +71,10 @@ func corpus(t *testing.T) []templatetest.Case {
 // asks Packer again about some, others every day, and about every case that has
 // no record yet.
 func TestSameVerdictAsPacker(t *testing.T) {
-	cases := corpus(t)
+	cases, err := answers()
+	if err != nil {
+		t.Fatal(err)
+	}
 	recorded := readVerdicts(t)
 	packer, missing := exec.LookPath("packer")
 	var ask []templatetest.Case
@@ -78,7 +82,7 @@ func TestSameVerdictAsPacker(t *testing.T) {
 		_, known := recorded[c.Digest()]
 		turn := *sample > 0 && (i+time.Now().YearDay())%max(1, len(cases) / *sample) == 0
 		if !known || *sample < 0 || turn {
-			ask = append(ask, c)
+			ask = append(ask, c.Case)
 		}
 	}
 	if missing == nil {
@@ -96,31 +100,25 @@ func TestSameVerdictAsPacker(t *testing.T) {
 	}
 
 	used := map[string]int{}
-	seen := map[string]bool{}
 	for _, c := range cases {
 		theirs, known := recorded[c.Digest()]
-		if seen[c.Digest()] {
-			continue // two cases may show the same template for two reasons
-		}
-		seen[c.Digest()] = true
 		if !known {
 			if missing == nil {
 				t.Errorf("%s has no verdict", c.Name)
 			}
 			continue
 		}
-		diags := ours(t, c)
-		if pick(c) {
-			t.Logf("%s\nours:\n%v\nPacker's: %d %s", c, diags, theirs.code, theirs.title)
+		if pick(c.Case) {
+			t.Logf("%s\nours:\n%s\nPacker's: %d %s", c, c.text, theirs.code, theirs.title)
 		}
-		if diags.HasErrors() == (theirs.code != 0) {
+		if c.diags.HasErrors() == (theirs.code != 0) {
 			continue
 		}
-		if d := explained(c, diags, theirs); d != nil {
+		if d := explained(c.Case, c.diags, theirs); d != nil {
 			used[d.name]++
 			continue
 		}
-		t.Errorf("%s: Packer says %d %q, we say %q", c.Name, theirs.code, theirs.title, firstOf(diags))
+		t.Errorf("%s: Packer says %d %q, we say %q", c.Name, theirs.code, theirs.title, firstOf(c.diags))
 	}
 	for _, d := range differences {
 		if used[d.name] == 0 {
@@ -137,8 +135,7 @@ func pick(c templatetest.Case) bool {
 }
 
 // called is what a case is called with, as the evaluation takes it.
-func called(t *testing.T, c templatetest.Case) (in template.Inputs, sel template.Selection, syntaxOnly bool) {
-	t.Helper()
+func called(c templatetest.Case) (in template.Inputs, sel template.Selection, syntaxOnly bool, err error) {
 	in.WarnUndeclared = true
 	in.Environ = append([]string{"HOME=/home/me"}, c.Env...)
 	for _, arg := range c.Args {
@@ -155,27 +152,67 @@ func called(t *testing.T, c templatetest.Case) (in template.Inputs, sel template
 		case "syntax-only":
 			syntaxOnly = true
 		default:
-			t.Fatalf("%s: unknown flag %q", c.Name, arg)
+			return in, sel, false, fmt.Errorf("unknown flag %q", arg)
 		}
 	}
-	return in, sel, syntaxOnly
+	return in, sel, syntaxOnly, nil
 }
 
+// An answer is what submit validate says of a case.
+type answer struct {
+	templatetest.Case
+	diags hcl.Diagnostics
+	text  string // the diagnostics as they are shown
+}
+
+// answers are ours to the whole corpus, worked out once.
+var answers = sync.OnceValues(func() ([]answer, error) {
+	all, err := corpus()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "corpus")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	cat := catalogue.Template()
+	var list []answer
+	seen := map[string]bool{}
+	for i, c := range all {
+		if seen[c.Digest()] {
+			continue // two cases may show the same template for two reasons
+		}
+		seen[c.Digest()] = true
+		a, err := ours(c, filepath.Join(dir, strconv.Itoa(i)), cat)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Name, err)
+		}
+		list = append(list, a)
+	}
+	return list, nil
+})
+
 // ours is our verdict: what submit validate says.
-func ours(t *testing.T, c templatetest.Case) hcl.Diagnostics {
-	t.Helper()
-	dir := t.TempDir()
+func ours(c templatetest.Case, dir string, cat template.Catalogue) (answer, error) {
+	a := answer{Case: c}
 	if err := c.Lay(dir); err != nil {
-		t.Fatal(err)
+		return a, err
 	}
-	in, sel, syntaxOnly := called(t, c)
-	tpl, diags := template.Load(c.Path, bakehouse.Files{Cwd: dir, Home: dir}, catalogue.Template())
-	if syntaxOnly {
-		return diags
+	in, sel, syntaxOnly, err := called(c)
+	if err != nil {
+		return a, err
 	}
-	values, more := tpl.Variables(in)
-	diags = append(diags, more...)
-	return append(diags, tpl.Check(values, sel, template.Pinned{})...)
+	tpl, diags := template.Load(c.Path, bakehouse.Files{Cwd: dir, Home: dir}, cat)
+	if !syntaxOnly {
+		values, more := tpl.Variables(in)
+		diags = append(diags, more...)
+		diags = append(diags, tpl.Check(values, sel, template.Pinned{})...)
+	}
+	var text strings.Builder
+	template.WriteDiagnostics(&text, diags, tpl, false, 0)
+	a.diags, a.text = diags, strings.ReplaceAll(text.String(), dir, "/here")
+	return a, nil
 }
 
 func firstOf(diags hcl.Diagnostics) string {
@@ -294,7 +331,7 @@ func readVerdicts(t *testing.T) map[string]verdict {
 	return all
 }
 
-func writeVerdicts(t *testing.T, cases []templatetest.Case, all map[string]verdict) {
+func writeVerdicts(t *testing.T, cases []answer, all map[string]verdict) {
 	t.Helper()
 	var out bytes.Buffer
 	fmt.Fprintln(&out, "# What packer 1.6.6 of Debian says: digest of the case, exit code, name, first error.")

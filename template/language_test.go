@@ -130,8 +130,12 @@ func showTemplates(t *testing.T, byName map[string]*item) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	functions, err := functionCases()
+	if err != nil {
+		t.Fatal(err)
+	}
 	verdicts := readVerdicts(t)
-	for _, c := range append(shown, functionCases(t)...) {
+	for _, c := range append(shown, functions...) {
 		theirs, known := verdicts[c.Digest()]
 		if !known {
 			t.Errorf("%s has no verdict of Packer: run TestSameVerdictAsPacker with -update", c.Name)
@@ -168,9 +172,10 @@ func showTemplates(t *testing.T, byName map[string]*item) {
 	}
 }
 
-var covers = regexp.MustCompile(`(?m)^# covers: (.+)$`)
+var covers = regexp.MustCompile(`(?m)^(?:#|//) covers: (.+)$`)
 
-// showCommands finds the items that testscripts of the command line show:
+// showCommands finds the items that testscripts of the command line show, and
+// end-to-end tests where a farm is needed:
 //
 //	# covers: flag build -only
 //	# covers: exit fmt 3
@@ -178,7 +183,7 @@ var covers = regexp.MustCompile(`(?m)^# covers: (.+)$`)
 func showCommands(t *testing.T, byName map[string]*item) {
 	t.Helper()
 	has := packerHas(t, byName)
-	err := filepath.WalkDir(scripts, func(name string, d fs.DirEntry, err error) error {
+	look := func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -194,6 +199,9 @@ func showCommands(t *testing.T, byName map[string]*item) {
 			}
 			i.differs = cmp.Or(i.differs, strings.TrimSpace(differs))
 			test := "TestScripts/" + strings.TrimSuffix(filepath.Base(name), filepath.Ext(name))
+			if filepath.Ext(name) == ".go" {
+				test = strings.TrimPrefix(filepath.ToSlash(name), "../")
+			}
 			if !slices.Contains(i.shown, test) {
 				i.shown = append(i.shown, test)
 			}
@@ -202,9 +210,11 @@ func showCommands(t *testing.T, byName map[string]*item) {
 			}
 		}
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
+	}
+	for _, folder := range []string{scripts, "../e2e"} {
+		if err := filepath.WalkDir(folder, look); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -228,20 +238,22 @@ func packerHas(t *testing.T, byName map[string]*item) map[string]bool {
 	for name := range byName {
 		kind, rest, _ := strings.Cut(name, " ")
 		_, known := has[name]
-		if kind != "command" && kind != "flag" || known && !updating() {
-			continue
-		}
-		if missing != nil {
+		code := name == "exit submit 127" // which is of no command
+		if kind != "command" && kind != "flag" && !code || known && !updating() || missing != nil {
 			continue
 		}
 		args := strings.Fields(rest)
-		if kind == "command" {
+		if code {
+			args = []string{"no-such-command"}
+		} else if kind == "command" {
 			args = append(args, "-h")
 		} else {
 			last := len(args) - 1
-			args[last] += "=" + cmp.Or(map[string]string{
-				"-on-error": "abort", "-parallel-builds": "1", "-config-type": "json", "-var": "a=b", "-var-file": "/nowhere.json",
-			}[args[last]], "true")
+			if args[last] != "-machine-readable" { // which is looked for as it is
+				args[last] += "=" + cmp.Or(map[string]string{
+					"-on-error": "abort", "-parallel-builds": "1", "-config-type": "json", "-var": "a=b", "-var-file": "/nowhere.json",
+				}[args[last]], "true")
+			}
 			args = append(args, "/nowhere.json")
 		}
 		cmd := exec.CommandContext(t.Context(), packer, args...)
@@ -254,6 +266,9 @@ func packerHas(t *testing.T, byName map[string]*item) map[string]bool {
 		}
 		has[name] = cmd.ProcessState.ExitCode() != 127 && !bytes.Contains(said, []byte("flag provided but not defined")) && len(said) > 0 &&
 			(kind == "command" || !bytes.HasPrefix(said, []byte("Usage:"))) // how some commands answer to a flag they do not know
+		if code {
+			has[name] = cmd.ProcessState.ExitCode() == 127
+		}
 		changed = true
 	}
 	if changed && updating() {
@@ -267,7 +282,7 @@ func packerHas(t *testing.T, byName map[string]*item) map[string]bool {
 		}
 	}
 	for name := range byName { // an exit code is as old as its command
-		if fields := strings.Fields(name); fields[0] == "exit" {
+		if fields := strings.Fields(name); fields[0] == "exit" && fields[1] != "submit" {
 			has[name] = has["command "+fields[1]]
 		}
 	}

@@ -57,6 +57,7 @@ func load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Dia
 			t.legacy = true
 			return t, t.loadLegacy(path)
 		}
+		t.first = path
 		body, diags := t.parse(path)
 		return t, append(diags, t.read([]hcl.Body{body})...)
 	}
@@ -70,6 +71,7 @@ func load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Dia
 		return t, append(diags, failure("Could not find any config file in "+path,
 			"A config file must be suffixed with %s or %s. A folder can be referenced.", nativeSuffix, jsonSuffix))
 	}
+	t.first = names[0]
 	var bodies []hcl.Body
 	for _, name := range names {
 		body, more := t.parse(name)

@@ -136,7 +136,11 @@ func (e *evaluation) outlines() ([]*outline, hcl.Diagnostics) {
 		return nil, nil // it may be in what could not be read
 	}
 	if len(e.t.builds) == 0 {
-		return nil, hcl.Diagnostics{failure("Missing build block", "A build block with one or more sources is required for executing a build.")}
+		d := failure("Missing build block", "A build block with one or more sources is required for executing a build: build { sources = [\"source.TYPE.NAME\"] }.")
+		if e.t.first != "" {
+			d.Subject = &hcl.Range{Filename: e.t.first, Start: hcl.InitialPos, End: hcl.InitialPos}
+		}
+		return nil, hcl.Diagnostics{d}
 	}
 	var all []*outline
 	builds := 0

@@ -34,7 +34,7 @@ func (t *Template) Plan(ctx context.Context, v Values, sel Selection, pin Pinned
 	list, except, more := e.choose(outlines, sel)
 	diags = append(diags, more...)
 	if len(list) == 0 && !diags.HasErrors() {
-		diags = append(diags, nothing())
+		diags = append(diags, t.nothing())
 	}
 	plan := &Plan{}
 	for _, c := range list {

@@ -1,6 +1,7 @@
 package template
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/gobwas/glob"
@@ -58,15 +59,9 @@ func (e *evaluation) choose(outlines []*outline, sel Selection) ([]chosen, *matc
 	except, more := e.t.matcher("except", sel.Except)
 	diags = append(diags, more...)
 	var list []chosen
-	var names []string
 	for _, o := range outlines {
 		for _, u := range o.uses {
-			name := o.shown(u, e.t.legacy)
-			subject := name
-			if e.t.legacy {
-				subject = u.name
-			}
-			names = append(names, subject)
+			name, subject := o.names(u, e.t.legacy)
 			left := !except.match(subject)
 			if len(sel.Only) > 0 {
 				left = only.match(subject) && left
@@ -80,15 +75,51 @@ func (e *evaluation) choose(outlines []*outline, sel Selection) ([]chosen, *matc
 	if e.t.legacy {
 		return list, except, diags
 	}
-	for i, p := range sel.Only {
+	return list, except, append(diags, e.inVain(only, outlines)...)
+}
+
+// names are how a build is shown, and what it is selected by.
+func (o *outline) names(u use, legacy bool) (shown BuildName, subject string) {
+	shown = o.shown(u, legacy)
+	if legacy {
+		return shown, u.name
+	}
+	return shown, shown
+}
+
+// inVain warns of patterns that match no build at all: once for each build
+// block, with the names that are there.
+func (e *evaluation) inVain(only *matcher, outlines []*outline) hcl.Diagnostics {
+	var without []string
+	for i, p := range only.patterns {
 		if only.hits[i] == 0 {
-			d := failure("an 'only' option was passed, but not all matches were found for the given build.",
-				"Nothing matches %q. Possible names: %s.", p, strings.Join(names, ", "))
-			d.Severity = hcl.DiagWarning
-			diags = append(diags, d)
+			without = append(without, strconv.Quote(p))
 		}
 	}
-	return list, except, diags
+	if without == nil {
+		return nil
+	}
+	var diags hcl.Diagnostics
+	for _, o := range outlines {
+		var names []string
+		for _, u := range o.uses {
+			names = append(names, o.shown(u, false))
+		}
+		d := failureAt(e.t.builds[o.index].at, "an 'only' option was passed, but not all matches were found for the given build.",
+			"Nothing matches %s. Possible names: %s. A pattern such as '*.%s' would do, too.",
+			strings.Join(without, ", "), strings.Join(names, ", "), example(o))
+		d.Severity = hcl.DiagWarning
+		diags = append(diags, d)
+	}
+	return diags
+}
+
+// example is the end of a build's name.
+func example(o *outline) string {
+	if len(o.uses) == 0 {
+		return "NAME"
+	}
+	return o.uses[0].name
 }
 
 // Select names the builds that a selection leaves, in the template's order. It
@@ -106,11 +137,16 @@ func (t *Template) Select(v Values, sel Selection) ([]BuildName, hcl.Diagnostics
 		names = append(names, c.name)
 	}
 	if len(names) == 0 && !diags.HasErrors() {
-		diags = append(diags, nothing())
+		diags = append(diags, t.nothing())
 	}
 	return names, e.polish(diags)
 }
 
-func nothing() *hcl.Diagnostic {
-	return failure("No builds to run", "Nothing in the template is left by -only and -except.")
+// nothing says that the selection leaves no build.
+func (t *Template) nothing() *hcl.Diagnostic {
+	d := failure("No builds to run", "Nothing in the template is left by -only and -except.")
+	if len(t.builds) > 0 {
+		d.Subject = t.builds[0].at.Ptr()
+	}
+	return d
 }

@@ -54,6 +54,8 @@ type Template struct {
 	legacy bool
 	// description is what a legacy template says of itself.
 	description string
+	// first is the first of the template's files.
+	first string
 	// faulty tells that Load has found errors.
 	faulty bool
 	// budget is what the expressions may cost that are evaluated while reading;
