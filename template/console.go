@@ -21,7 +21,10 @@ const ConsoleInput = "<console-input>"
 // Empty returns a template with nothing in it: one in which expressions can be
 // tried all the same. legacy makes it a JSON template of the older kind.
 func Empty(files bakehouse.Files, cat Catalogue, legacy bool) *Template {
-	return &Template{cat: cat, files: files, legacy: legacy, parsed: map[string]*hcl.File{}, named: map[string]any{}}
+	return &Template{
+		cat: cat, files: files, legacy: legacy,
+		parsed: map[string]*hcl.File{}, named: map[string]any{}, budget: limit.New(nil),
+	}
 }
 
 // A Console evaluates what a user types, with the values of a template. It is

@@ -39,6 +39,10 @@ func Load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Dia
 func LoadJSON(name string, src []byte, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {
 	t := Empty(files, cat, true)
 	t.path, t.base, t.source = name, ".", src
+	if len(src) > limit.File {
+		t.faulty = true
+		return t, hcl.Diagnostics{failure("Cannot read the template", "It has more than the %d bytes that it may have.", limit.File)}
+	}
 	diags := t.loadLegacy(name)
 	t.faulty = diags.HasErrors()
 	return t, ordered(diags)

@@ -15,6 +15,7 @@ import (
 	"github.com/bakehouse-farm/bakehouse/cmd/catalogue"
 	"github.com/bakehouse-farm/bakehouse/cmd/submit/ui"
 	"github.com/bakehouse-farm/bakehouse/template"
+	"github.com/bakehouse-farm/bakehouse/template/limit"
 )
 
 // templateVersion is the version of Packer whose templates we accept.
@@ -105,7 +106,7 @@ func (r *recipe) read(c *console, d *dish) (*template.Template, hcl.Diagnostics,
 	case d.path == stdin && r.configType == "hcl2":
 		return nil, nil, errors.New("only a JSON template of the older kind can be read from the standard input: put HCL into a file that ends in .pkr.hcl")
 	case d.path == stdin:
-		src, err := io.ReadAll(c.in)
+		src, err := io.ReadAll(io.LimitReader(c.in, limit.File+1)) // more is refused
 		if err != nil {
 			return nil, nil, fmt.Errorf("read the template from the standard input: %w", err)
 		}
