@@ -207,9 +207,9 @@ func (a *Activities) Finish(ctx context.Context, s Step, r builders.Resolved, im
 }
 
 // Release removes everything of the build but the images to keep.
-func (a *Activities) Release(ctx context.Context, s Step, r builders.Resolved, keep []builders.Image) error {
+func (a *Activities) Release(ctx context.Context, s Step, r builders.Resolved, h builders.Holding) error {
 	_, err := at(ctx, a, s, func(ctx context.Context, b bakehouse.Build, builder builders.Builder) (struct{}, error) {
-		return struct{}{}, builder.Release(ctx, b, r, keep)
+		return struct{}{}, builder.Release(ctx, b, r, h)
 	})
 	return err
 }

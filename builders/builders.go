@@ -33,12 +33,26 @@ type Builder interface {
 	// result is frozen: no later step chooses anything again.
 	Resolve(ctx context.Context, b bakehouse.Build) (Resolved, error)
 	// Release removes everything that carries the build's tag, reported or not,
-	// in every region of r, but the finished images in keep. Releasing nothing is
-	// no error. It tries everything before it returns what it could not remove.
+	// in every region of r, but the finished images in h.Keep. Releasing nothing
+	// is no error. It tries everything before it returns what it could not remove.
 	// r is the zero value when the build ended before Resolve did.
-	Release(ctx context.Context, b bakehouse.Build, r Resolved, keep []Image) error
+	Release(ctx context.Context, b bakehouse.Build, r Resolved, h Holding) error
 	// Artifact describes the finished images as Packer does.
 	Artifact(images []Image) bakehouse.Artifact
+}
+
+// Holding is what a build holds when it is released, as far as it knows. What a
+// platform lists lags behind what it has made: without the build's own
+// knowledge, something new could be overlooked.
+type Holding struct {
+	// Keep are the finished images. They stay.
+	Keep []Image `json:"keep,omitempty"`
+	// Made are the ids of what the platform has told the build that it made:
+	// machines, groups, images.
+	Made []string `json:"made,omitempty"`
+	// Asked tells that something was asked for without an answer: it may become
+	// visible only later.
+	Asked bool `json:"asked,omitempty"`
 }
 
 // A Launcher is a Builder that starts a machine of its own for the build.
@@ -143,6 +157,9 @@ type Resolved struct {
 	// and KeyType its type, "rsa" or "ed25519". Empty: the template brings its own.
 	KeyPair string `json:"key_pair,omitempty"`
 	KeyType string `json:"key_type,omitempty"`
+	// OwnGroup tells that a security group is made for the build, not named by the
+	// template.
+	OwnGroup bool `json:"own_group,omitempty"`
 	// Checkpoint is the image that the machine is launched from instead of the
 	// one that Resolve chose: what an earlier machine of the build had become.
 	Checkpoint string `json:"checkpoint,omitempty"`

@@ -79,6 +79,8 @@ type Progress struct {
 
 	Resolved builders.Resolved `json:"resolved"`
 	Login    activities.Login  `json:"login"`
+	// Holding is what the build has had made.
+	Holding builders.Holding `json:"holding"`
 	// Image is the captured one, once it is available; Finished are the results:
 	// they are kept whatever else fails.
 	Image    *builders.Image  `json:"image,omitempty"`

@@ -17,7 +17,8 @@ func (b *build) capture(ctx workflow.Context) error {
 	if b.Image == nil {
 		var got activities.Captured
 		ask, step := b.step(waits(ctx), "capture")
-		if err := workflow.ExecuteActivity(ask, do.Capture, step, b.Resolved, b.Login.Machine).Get(ask, &got); err != nil || !got.Wanted {
+		err := b.made(workflow.ExecuteActivity(ask, do.Capture, step, b.Resolved, b.Login.Machine).Get(ask, &got), &got.Image.ID)
+		if err != nil || !got.Wanted {
 			return err
 		}
 		wait, step := b.step(waits(ctx), "await-image")
@@ -60,7 +61,7 @@ func (b *build) capture(ctx workflow.Context) error {
 func (b *build) copy(ctx workflow.Context, image builders.Image, region string) (builders.Image, error) {
 	var copied builders.Image
 	ask, step := b.step(waits(ctx), "copy-"+region)
-	if err := workflow.ExecuteActivity(ask, do.Copy, step, b.Resolved, image, region).Get(ask, &copied); err != nil {
+	if err := b.made(workflow.ExecuteActivity(ask, do.Copy, step, b.Resolved, image, region).Get(ask, &copied), &copied.ID); err != nil {
 		return copied, err
 	}
 	wait, step := b.step(waits(ctx), "await-copy-"+region)
@@ -99,13 +100,15 @@ func (b *build) release(ctx workflow.Context, outcome error) {
 		b.say(ctx, "abort", "Step failed, aborting: -on-error="+b.OnError+" leaves everything as it is", "Everything left behind carries the tag "+bakehouse.TagBuild+"="+string(b.Build.ID))
 		return
 	}
-	keep := b.Finished
-	if outcome != nil {
-		keep = nil // no image of a failed build is a result
+	h := b.Holding
+	if outcome == nil {
+		h.Keep = b.Finished // no image of a failed build is a result
 	}
 	ctx, step := b.step(givesBack(ctx), "release")
-	if err := workflow.ExecuteActivity(ctx, do.Release, step, b.Resolved, keep).Get(ctx, nil); err != nil {
+	if err := workflow.ExecuteActivity(ctx, do.Release, step, b.Resolved, h).Get(ctx, nil); err != nil {
 		b.leftovers = cause(err)
 		workflow.GetLogger(ctx).Error("build left something behind", "build", b.Build.ID, "error", err)
+		return
 	}
+	b.Holding = builders.Holding{}
 }

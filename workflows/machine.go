@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -36,11 +37,16 @@ func (b *build) launch(ctx workflow.Context) error {
 	// Both are waited for, also when the first fails: what they make must be
 	// there before release looks for it.
 	keyErr, groupErr := key.Get(keyCtx, nil), group.Get(groupCtx, &groups)
+	keyErr = b.made(keyErr)
+	groupErr = b.made(groupErr)
+	if b.Resolved.OwnGroup && groupErr == nil {
+		b.Holding.Made = append(b.Holding.Made, groups...)
+	}
 	if err := first(keyErr, groupErr); err != nil {
 		return err
 	}
 	ask, step := b.step(waits(ctx), "launch")
-	if err := workflow.ExecuteActivity(ask, do.Launch, step, b.Resolved, groups).Get(ask, &b.Login.Machine); err != nil {
+	if err := b.made(workflow.ExecuteActivity(ask, do.Launch, step, b.Resolved, groups).Get(ask, &b.Login.Machine), &b.Login.Machine.ID); err != nil {
 		return err
 	}
 	wait, step := b.step(waits(ctx), "await-machine")
@@ -57,6 +63,25 @@ func (b *build) connect(ctx workflow.Context) error {
 	pause := b.Outline.PauseBeforeConnecting
 	b.say(ctx, "pause", fmt.Sprintf("Pausing %s before connecting...", pause))
 	return workflow.Sleep(ctx, pause)
+}
+
+// made notes down what the platform says that it has made, or that a request
+// for something had no answer: what no is an answer to is not there.
+func (b *build) made(err error, ids ...*string) error {
+	if err == nil {
+		for _, id := range ids {
+			if *id != "" {
+				b.Holding.Made = append(b.Holding.Made, *id)
+			}
+		}
+		return nil
+	}
+	switch kind(err) {
+	case bakehouse.Denied, bakehouse.Invalid, bakehouse.NotFound, bakehouse.Conflict:
+	default:
+		b.Holding.Asked = true
+	}
+	return err
 }
 
 // tidy takes from the machine what must not become part of the image.
@@ -107,6 +132,7 @@ func (b *build) replace(ctx workflow.Context, gone error) error {
 	if err := workflow.ExecuteActivity(discard, do.Discard, step, b.Login.Machine).Get(discard, nil); err != nil {
 		return err
 	}
+	b.Holding.Made = slices.DeleteFunc(b.Holding.Made, func(id string) bool { return id == b.Login.Machine.ID })
 	if err := workflow.Sleep(ctx, time.Duration(b.machines)*5*time.Second); err != nil {
 		return err
 	}

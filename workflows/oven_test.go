@@ -208,12 +208,12 @@ func (o *oven) Finish(_ context.Context, _ bakehouse.Build, _ builders.Resolved,
 	return o.do("finish "+img.Region, func() {})
 }
 
-func (o *oven) Release(_ context.Context, b bakehouse.Build, _ builders.Resolved, keep []builders.Image) error {
+func (o *oven) Release(_ context.Context, b bakehouse.Build, _ builders.Resolved, h builders.Holding) error {
 	return o.do("release", func() {
 		delete(o.machines, b.ID)
 		delete(o.keys, b.ID)
 		for id := range o.images {
-			if !slices.ContainsFunc(keep, func(k builders.Image) bool { return k.ID == id }) {
+			if !slices.ContainsFunc(h.Keep, func(k builders.Image) bool { return k.ID == id }) {
 				delete(o.images, id)
 			}
 		}

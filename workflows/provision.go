@@ -123,7 +123,7 @@ func (b *build) checkpoint(ctx workflow.Context, next int) error {
 	name := fmt.Sprintf("checkpoint-%d.%d", b.Attempt, next)
 	ask, step := b.step(asks(ctx), "checkpoint")
 	var image builders.Image
-	err := workflow.ExecuteActivity(ask, do.Checkpoint, step, b.Resolved, b.Login, name).Get(ask, &image)
+	err := b.made(workflow.ExecuteActivity(ask, do.Checkpoint, step, b.Resolved, b.Login, name).Get(ask, &image))
 	switch {
 	case temporal.IsCanceledError(err), kind(err) == bakehouse.Gone:
 		return err

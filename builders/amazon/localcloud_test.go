@@ -132,7 +132,7 @@ func TestLostOnTheWire(t *testing.T) {
 			}
 			b := bakehouse.Build{ID: bakehouse.BuildID("wire-" + action), Name: "amazon-ebs.web", Settings: raw}
 			images := wholeLife(t, NewEBS(endpoint(c.URL)), b)
-			if err := NewEBS(endpoint(c.URL)).Release(t.Context(), b, builders.Resolved{}, nil); err != nil {
+			if err := NewEBS(endpoint(c.URL)).Release(t.Context(), b, builders.Resolved{}, builders.Holding{}); err != nil {
 				t.Fatal(err)
 			}
 			if things, err := left(t, c.URL)(t.Context(), b.ID); err != nil || len(things) > 0 {
@@ -178,6 +178,6 @@ func wholeLife(t *testing.T, e *EBS, b bakehouse.Build) []builders.Image {
 	for _, i := range images {
 		must(e.Finish(ctx, b, r, i))
 	}
-	must(e.Release(ctx, b, r, images))
+	must(e.Release(ctx, b, r, builders.Holding{Keep: images}))
 	return images
 }

@@ -104,7 +104,7 @@ func TestLostAnswers(t *testing.T) {
 			return func(e *EBS) error { return e.Finish(ctx, b, r, img) }
 		}, 2},
 		{"TerminateInstances", "instance", func(b bakehouse.Build) func(*EBS) error {
-			return func(e *EBS) error { return e.Release(ctx, b, r, nil) }
+			return func(e *EBS) error { return e.Release(ctx, b, r, builders.Holding{}) }
 		}, 0},
 	}
 	for _, tags := range []string{"seen by tag", "seen by token and name only"} {
@@ -167,7 +167,7 @@ func TestForeign(t *testing.T) {
 	if f.get("us-east-1", "key", "ours") == nil || f.get("us-east-1", "image", "web-1") == nil {
 		t.Error("something foreign is gone")
 	}
-	if err := f.agent().Release(ctx, b, r, nil); err != nil {
+	if err := f.agent().Release(ctx, b, r, builders.Holding{}); err != nil {
 		t.Fatal(err)
 	}
 	if f.get("us-east-1", "key", "ours") == nil {
@@ -247,7 +247,7 @@ func TestForceDeregister(t *testing.T) {
 	if tags := f.get("us-east-1", "image", img.ID).tags; tags[bakehouse.TagExpiresAt] != "" || tags["from"] != "debian-12" {
 		t.Errorf("tags of the finished image: %v", tags)
 	}
-	if err := e.Release(ctx, b, r, []builders.Image{img}); err != nil {
+	if err := e.Release(ctx, b, r, builders.Holding{Keep: []builders.Image{img}}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -284,7 +284,7 @@ func TestReleaseGoesOn(t *testing.T) {
 	launched(t, e, b, r)
 	f.fail["DescribeSnapshots"] = apiError("RequestLimitExceeded", "slow down")
 	f.fail["DescribeVolumes"] = apiError("UnauthorizedOperation", "no")
-	err = e.Release(ctx, b, r, nil)
+	err = e.Release(ctx, b, r, builders.Holding{})
 	if err == nil || bakehouse.KindOf(err) != bakehouse.Trouble {
 		t.Errorf("release: %v (%s), want trouble, since another try may help", err, bakehouse.KindOf(err))
 	}
@@ -294,7 +294,7 @@ func TestReleaseGoesOn(t *testing.T) {
 		}
 	}
 	clear(f.fail)
-	if err := e.Release(ctx, b, r, nil); err != nil {
+	if err := e.Release(ctx, b, r, builders.Holding{}); err != nil {
 		t.Fatal(err)
 	}
 	if left, _ := f.left(ctx, b.ID); len(left) > 0 {

@@ -19,10 +19,17 @@ import (
 // group by its instance, a snapshot by its image.
 const clinging = 5 * time.Minute
 
+// visible is for how long EC2's lists may not show what EC2 has made. What lags
+// behind for longer is for a sweep to find.
+const visible = 30 * time.Second
+
 // Release removes all that carries the build's tag in all its regions, but the
-// images in keep and their snapshots. It goes on after a failure, and returns
+// images in h.Keep and their snapshots. It goes on after a failure, and returns
 // all failures together. It is Trouble as long as another try may help.
-func (e *EBS) Release(ctx context.Context, b bakehouse.Build, r builders.Resolved, keep []builders.Image) error {
+//
+// It looks again for a while when something that the build was told of is not
+// to be seen, or when a request had no answer.
+func (e *EBS) Release(ctx context.Context, b bakehouse.Build, r builders.Resolved, h builders.Holding) error {
 	if b.ID == "" {
 		return bakehouse.Errorf(bakehouse.Invalid, "release: the build has no ID")
 	}
@@ -30,6 +37,32 @@ func (e *EBS) Release(ctx context.Context, b bakehouse.Build, r builders.Resolve
 	if err != nil {
 		return err
 	}
+	seen := map[string]bool{}
+	for _, k := range h.Keep {
+		seen[k.ID] = true
+	}
+	start, delay := time.Now(), time.Second
+	for first := true; ; first = false {
+		err := e.releaseSeen(ctx, b, s, r, home, h.Keep, seen)
+		hidden := slices.ContainsFunc(h.Made, func(id string) bool { return !seen[id] })
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !hidden && !h.Asked || time.Since(start) >= visible {
+			return err
+		}
+		if first {
+			say(ctx, "Looking again for what AWS may not show yet...")
+		}
+		if err := pause(ctx, delay); err != nil {
+			return err
+		}
+		delay = min(2*delay, 8*time.Second)
+	}
+}
+
+// releaseSeen removes what is to be seen, and notes down what that was.
+func (e *EBS) releaseSeen(ctx context.Context, b bakehouse.Build, s *Settings, r builders.Resolved, home *connection, keep []builders.Image, seen map[string]bool) error {
 	var p failures
 	regions := append(slices.Clone(s.Regions), r.CopyRegions...)
 	slices.Sort(regions)
@@ -42,23 +75,20 @@ func (e *EBS) Release(ctx context.Context, b bakehouse.Build, r builders.Resolve
 			p.add(err)
 			continue
 		}
-		p.add(c.releaseImages(ctx, b, keep))
+		p.add(c.releaseImages(ctx, b, keep, seen))
 	}
-	e.releaseHome(ctx, b, s, r, home, keep, &p)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
+	e.releaseHome(ctx, b, s, r, home, keep, seen, &p)
 	return p.err()
 }
 
 // releaseHome removes what is in the region of the build.
-func (e *EBS) releaseHome(ctx context.Context, b bakehouse.Build, s *Settings, r builders.Resolved, c *connection, keep []builders.Image, p *failures) {
-	ids, err := c.terminate(ctx, b)
+func (e *EBS) releaseHome(ctx context.Context, b bakehouse.Build, s *Settings, r builders.Resolved, c *connection, keep []builders.Image, seen map[string]bool, p *failures) {
+	ids, err := c.terminate(ctx, b, seen)
 	p.add(err)
-	p.add(c.releaseImages(ctx, b, keep))
+	p.add(c.releaseImages(ctx, b, keep, seen))
 	p.add(e.awaitTerminated(ctx, s, c, ids))
 	p.add(c.releaseVolumes(ctx, b, len(ids) > 0))
-	p.add(e.releaseGroups(ctx, b, s, c))
+	p.add(e.releaseGroups(ctx, b, s, c, seen))
 	p.add(c.releaseKeyPairs(ctx, b, r))
 }
 
@@ -86,14 +116,17 @@ func (f failures) err() error {
 }
 
 // terminate asks for the end of all instances of the build and returns their ids.
-func (c *connection) terminate(ctx context.Context, b bakehouse.Build) ([]string, error) {
-	list, err := c.findInstances(ctx, append(madeBy(b, ""),
-		filter("instance-state-name", "pending", "running", "stopping", "stopped", "shutting-down"))...)
+func (c *connection) terminate(ctx context.Context, b bakehouse.Build, seen map[string]bool) ([]string, error) {
+	list, err := c.findInstances(ctx, madeBy(b, "")...)
 	if err != nil {
 		return nil, failed(ctx, err, "look for instances of the build in %s", c.region)
 	}
 	var ids []string
 	for _, i := range list {
+		seen[aws.ToString(i.InstanceId)] = true
+		if i.State != nil && i.State.Name == types.InstanceStateNameTerminated {
+			continue
+		}
 		ids = append(ids, aws.ToString(i.InstanceId))
 	}
 	if len(ids) == 0 {
@@ -126,7 +159,7 @@ func (e *EBS) awaitTerminated(ctx context.Context, s *Settings, c *connection, i
 
 // releaseImages removes the build's images and snapshots, finished or not, but
 // those to keep.
-func (c *connection) releaseImages(ctx context.Context, b bakehouse.Build, keep []builders.Image) error {
+func (c *connection) releaseImages(ctx context.Context, b bakehouse.Build, keep []builders.Image, seen map[string]bool) error {
 	var p failures
 	images, err := c.buildImages(ctx, b)
 	if err != nil {
@@ -143,6 +176,7 @@ func (c *connection) releaseImages(ctx context.Context, b bakehouse.Build, keep 
 	}
 	for _, img := range images {
 		id := aws.ToString(img.ImageId)
+		seen[id] = true
 		if kept[id] {
 			for _, snap := range snapshotsOf(img) {
 				kept[snap] = true
@@ -286,19 +320,20 @@ func (c *connection) findVolumes(ctx context.Context, fs ...types.Filter) ([]typ
 // releaseGroups deletes the temporary group. What still holds it may be an
 // instance whose launch was answered to nobody, and that could not be seen
 // before.
-func (e *EBS) releaseGroups(ctx context.Context, b bakehouse.Build, s *Settings, c *connection) error {
+func (e *EBS) releaseGroups(ctx context.Context, b bakehouse.Build, s *Settings, c *connection, seen map[string]bool) error {
 	var p failures
 	groups, err := c.findGroups(ctx, b)
 	if err != nil {
 		return failed(ctx, err, "look for security groups of the build")
 	}
 	for _, g := range groups {
+		seen[g] = true
 		say(ctx, "Deleting temporary security group...")
 		held := func(err error) bool {
 			if !is(err, "DependencyViolation", "InvalidGroup.InUse") {
 				return false
 			}
-			if ids, terr := c.terminate(ctx, b); terr == nil {
+			if ids, terr := c.terminate(ctx, b, seen); terr == nil {
 				_ = e.awaitTerminated(ctx, s, c, ids) // the group says whether it has helped
 			}
 			return true
@@ -340,6 +375,9 @@ func (c *connection) findGroups(ctx context.Context, b bakehouse.Build) ([]strin
 func (c *connection) releaseKeyPairs(ctx context.Context, b bakehouse.Build, r builders.Resolved) error {
 	var p failures
 	names := []string{}
+	if r.KeyPair != "" && r.KeyPair == ownName(b) {
+		names = append(names, r.KeyPair) // nobody else has this name: it need not be listed
+	}
 	for _, fs := range [][]types.Filter{madeBy(b, ""), {filter("key-name", ownName(b))}} {
 		out, err := c.ec2.DescribeKeyPairs(ctx, &ec2.DescribeKeyPairsInput{Filters: fs})
 		if err != nil {

@@ -68,6 +68,7 @@ func (e *EBS) freeze(b bakehouse.Build, s *Settings, region string, source types
 	if r.KeyPair == "" {
 		r.KeyType = ""
 	}
+	r.OwnGroup = len(p.Groups) == 0
 	r.Generated = map[string]string{
 		"BuildRegion":           region,
 		"SourceAMI":             p.AMI,

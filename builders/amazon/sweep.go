@@ -133,5 +133,5 @@ func (e *EBS) Sweep(ctx context.Context, region string, id bakehouse.BuildID) er
 			results = append(results, builders.Image{Region: c.region, ID: aws.ToString(i.ImageId), Snapshots: snapshotsOf(i)})
 		}
 	}
-	return e.Release(ctx, b, builders.Resolved{Region: c.region}, results)
+	return e.Release(ctx, b, builders.Resolved{Region: c.region}, builders.Holding{Keep: results})
 }

@@ -167,7 +167,7 @@ func (s Subject) begin(t *testing.T) *life {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), s.Limit)
 		defer cancel()
-		if err := l.agent.Release(ctx, l.build, l.resolved, nil); err != nil {
+		if err := l.agent.Release(ctx, l.build, l.resolved, builders.Holding{}); err != nil {
 			t.Errorf("release at the end: %v", err)
 		}
 		if left, err := s.Left(ctx, l.build.ID); err != nil || len(left) > 0 {
@@ -211,7 +211,7 @@ func (s Subject) wholeLife(t *testing.T) {
 	}
 	results := l.results()
 	for range 2 { // releasing nothing is no error
-		if err := l.agent.Release(l.ctx, l.build, l.resolved, results); err != nil {
+		if err := l.agent.Release(l.ctx, l.build, l.resolved, builders.Holding{Keep: results}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -311,7 +311,7 @@ func (s Subject) twoBuilds(t *testing.T) {
 		t.Fatalf("both builds have machine %s", a.machine.ID)
 	}
 	before := s.left(t, b)
-	if err := a.agent.Release(a.ctx, a.build, a.resolved, nil); err != nil {
+	if err := a.agent.Release(a.ctx, a.build, a.resolved, builders.Holding{}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(before, s.left(t, b)); diff != "" {
@@ -353,7 +353,7 @@ func (s Subject) releasedAfter(t *testing.T, stage int) {
 		if !knowing {
 			r = builders.Resolved{}
 		}
-		if err := s.Agent(t).Release(l.ctx, l.build, r, nil); err != nil {
+		if err := s.Agent(t).Release(l.ctx, l.build, r, builders.Holding{}); err != nil {
 			t.Fatalf("release (knowing what was resolved: %t): %v", knowing, err)
 		}
 		if left := s.left(t, l); len(left) > 0 {

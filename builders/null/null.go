@@ -77,7 +77,7 @@ func (*Builder) Resolve(context.Context, bakehouse.Build) (builders.Resolved, er
 }
 
 // Release implements builders.Builder. The machine is not ours.
-func (*Builder) Release(context.Context, bakehouse.Build, builders.Resolved, []builders.Image) error {
+func (*Builder) Release(context.Context, bakehouse.Build, builders.Resolved, builders.Holding) error {
 	return nil
 }
 

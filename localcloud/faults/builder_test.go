@@ -131,7 +131,7 @@ func (b *bake) run(ctx context.Context, between func()) (images []builders.Image
 			break
 		}
 	}
-	released := b.insist(ctx, "release", func(e *amazon.EBS) error { return e.Release(ctx, b.build, r, images) })
+	released := b.insist(ctx, "release", func(e *amazon.EBS) error { return e.Release(ctx, b.build, r, builders.Holding{Keep: images}) })
 	if err == nil {
 		err = released
 	} else if released != nil {
