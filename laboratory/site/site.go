@@ -272,3 +272,6 @@ func (s *Site) Logs() string {
 	}
 	return b.String()
 }
+
+// Record is the folder in which localcloud writes down what it is asked.
+func (s *Site) Record() string { return filepath.Join(s.cloudDir(), "record") }
