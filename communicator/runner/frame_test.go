@@ -85,3 +85,32 @@ func (o iotestOneByte) Read(p []byte) (int, error) {
 	}
 	return o.r.Read(p[:1])
 }
+
+// Whatever a machine sends, reading it ends, in bounded memory and without a
+// panic.
+func FuzzReader(f *testing.F) {
+	var whole bytes.Buffer
+	w := NewWriter(&whole)
+	for _, err := range []error{w.WriteStatus(Status{State: Started}), w.Write(OutputFrame, []byte("x")), w.Write(AliveFrame, nil)} {
+		if err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Add(whole.Bytes())
+	f.Add([]byte(Magic))
+	f.Add([]byte("login\r\n" + Magic + "o\xff\xff\xff\xff"))
+	f.Add([]byte(strings.Repeat("\x00\x01bakehouse", 100)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r := NewReader(bytes.NewReader(data))
+		read := 0
+		for {
+			_, p, err := r.Read()
+			if err != nil {
+				return
+			}
+			if read += len(p) + 5; len(p) > MaxFrame || read > len(data) {
+				t.Fatalf("%d bytes were read of %d", read, len(data))
+			}
+		}
+	})
+}

@@ -78,11 +78,14 @@ func (c catFiles) get(ctx context.Context, name string, w io.Writer) error {
 	}
 	defer func() { go s.Close() }()
 	complaint := buffer{limit: maxComplaint}
-	s.Stdout, s.Stderr = w, &complaint
+	out := &telling{to: w, failed: make(chan error, 1)}
+	s.Stdout, s.Stderr = out, &complaint
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run("/bin/sh -c " + quote("cat "+q)) }()
 	select {
 	case err = <-ended:
+	case err := <-out.failed: // cat itself would wait for ever to be read on
+		return err
 	case <-c.dead:
 		<-ended
 		return fmt.Errorf("connection is gone")
@@ -91,6 +94,23 @@ func (c catFiles) get(ctx context.Context, name string, w io.Writer) error {
 		return fmt.Errorf("exit status %d: %s", exit.ExitStatus(), said(complaint.bytes()))
 	}
 	return err
+}
+
+// telling tells the first error of the writer it writes to.
+type telling struct {
+	to     io.Writer
+	failed chan error // with room for one
+}
+
+func (t *telling) Write(p []byte) (int, error) {
+	n, err := t.to.Write(p)
+	if err != nil {
+		select {
+		case t.failed <- err:
+		default:
+		}
+	}
+	return n, err
 }
 
 func (c catFiles) list(ctx context.Context, name string) (dirs, files []string, err error) {

@@ -440,3 +440,34 @@ func TestAnotherProgramInTheRunnersPlace(t *testing.T) {
 		}
 	}
 }
+
+// A machine whose files have no end does not fill the agent's disk.
+func TestDownloadsAreBounded(t *testing.T) {
+	var out bytes.Buffer
+	q := &quota{to: &out, left: 10}
+	if n, err := q.Write([]byte("12345678")); n != 8 || err != nil {
+		t.Error(n, err)
+	}
+	if n, err := q.Write([]byte("abc")); n != 0 || bakehouse.KindOf(err) != bakehouse.Failed {
+		t.Error(n, err)
+	}
+	// A real machine, by both ways, with a file that has no end.
+	for name, more := range map[string][]string{"sftp": nil, "cat": {"Subsystem sftp /nonexistent"}} {
+		t.Run(name, func(t *testing.T) {
+			l, err := dial(t, communicatortest.SSHD(t, more...)).connected(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := l.remote()
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = l.guarded(t.Context(), func(remote) error {
+				return r.get(t.Context(), "/dev/zero", &quota{to: io.Discard, left: 1 << 20})
+			})
+			if bakehouse.KindOf(err) != bakehouse.Failed || !strings.Contains(err.Error(), "more than") {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}

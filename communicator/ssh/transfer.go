@@ -140,7 +140,7 @@ func (c *Conn) Download(ctx context.Context, src string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return c.verdict(ctx, l, "download "+src, l.guarded(ctx, func(r remote) error { return r.get(ctx, src, w) }))
+	return c.verdict(ctx, l, "download "+src, l.guarded(ctx, func(r remote) error { return r.get(ctx, src, &quota{to: w, left: maxDownload}) }))
 }
 
 // verdict says what the failure of a transfer means: what the machine refuses
@@ -234,14 +234,17 @@ func (c *Conn) DownloadDir(ctx context.Context, src, dst string) error {
 	if err != nil {
 		return err
 	}
-	err = l.guarded(ctx, func(r remote) error { return downloadTree(ctx, r, src, dst) })
+	err = l.guarded(ctx, func(r remote) error { return downloadTree(ctx, r, src, dst, &quota{left: maxDownload}) })
 	return c.verdict(ctx, l, "download "+src, err)
 }
 
-func downloadTree(ctx context.Context, r remote, src, dst string) error {
+func downloadTree(ctx context.Context, r remote, src, dst string, room *quota) error {
 	dirs, files, err := r.list(ctx, src)
 	if err != nil {
 		return err
+	}
+	if n := len(dirs) + len(files); n > maxListed {
+		return bakehouse.Errorf(bakehouse.Failed, "machine lists %d files and folders, the limit is %d", n, maxListed)
 	}
 	for _, name := range append([]string{""}, dirs...) {
 		local, err := below(dst, name)
@@ -257,11 +260,32 @@ func downloadTree(ctx context.Context, r remote, src, dst string) error {
 		if err != nil {
 			return err
 		}
-		if err := downloadFile(ctx, r, path.Join(src, name), local); err != nil {
+		if err := downloadFile(ctx, r, path.Join(src, name), local, room); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// What one download may bring: a machine may have no end of it, and the agent's
+// disk belongs to all its builds.
+const (
+	maxDownload = 4 << 30
+	maxListed   = 100_000
+)
+
+// A quota writes to another writer what it has room for.
+type quota struct {
+	to   io.Writer
+	left int64
+}
+
+func (q *quota) Write(p []byte) (int, error) {
+	if int64(len(p)) > q.left {
+		return 0, bakehouse.Errorf(bakehouse.Failed, "machine sends more than %d bytes in one download", int64(maxDownload))
+	}
+	q.left -= int64(len(p))
+	return q.to.Write(p)
 }
 
 // below joins what a machine, which need not be honest, calls name with dst.
@@ -272,7 +296,7 @@ func below(dst, name string) (string, error) {
 	return filepath.Join(dst, name), nil
 }
 
-func downloadFile(ctx context.Context, r remote, src, dst string) error {
+func downloadFile(ctx context.Context, r remote, src, dst string, room *quota) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -280,7 +304,8 @@ func downloadFile(ctx context.Context, r remote, src, dst string) error {
 	if err != nil {
 		return err
 	}
-	err = r.get(ctx, src, f)
+	room.to = f
+	err = r.get(ctx, src, room)
 	if err2 := f.Close(); err == nil {
 		err = err2
 	}
