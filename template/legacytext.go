@@ -112,6 +112,16 @@ func (e *evaluation) insertUser(s string, used func(name string)) (string, error
 		// What the value holds is not to be rendered again.
 		return strings.ReplaceAll(value, "{{", "{{`{{`}}")
 	})
+	s = nestedUser(s, func(name string) (string, bool) {
+		if e.unknown[name] {
+			err = schema.ErrUnknown
+		}
+		value, ok := e.user[name]
+		if ok {
+			used(name)
+		}
+		return value, ok
+	})
 	return s, err
 }
 
