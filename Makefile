@@ -58,6 +58,7 @@ e2e:
 ## make bench   how fast: launch to SSH, image creation, overhead and memory of builds
 bench: build
 	BAKEHOUSE_BIN=$(CURDIR)/$(BIN) $(GO) test -run '^$$' -bench . -benchtime 3x ./localcloud/... ./communicator/...
+	BAKEHOUSE_BIN=$(CURDIR)/$(BIN) $(GO) test -run '^$$' -bench Validate -benchtime 10x ./cmd/submit
 	BAKEHOUSE_BIN=$(CURDIR)/$(BIN) $(GO) test -tags e2e -run '^$$' -bench . -benchtime 1x -timeout 30m ./e2e/...
 
 ## make record  histories of real runs for the replay test, NAME=v1 (at each release)

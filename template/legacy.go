@@ -275,7 +275,15 @@ func (e *evaluation) legacyOutline(b *build) (*outline, hcl.Diagnostics) {
 	builders := map[string]bool{}
 	for i, c := range e.t.sources {
 		u := use{source: c, name: c.name, at: c.block, index: i}
-		name, err := interpolate.Render(c.name, interpolate.Context{Time: e.scope.pin.Time, Seed: e.scope.pin.Seed, User: e.user, Unknown: e.unknown, Version: e.scope.pin.version()})
+		secret := false
+		name, err := interpolate.Render(c.name, interpolate.Context{
+			Time: e.scope.pin.Time, Seed: e.scope.pin.Seed, User: e.user, Unknown: e.unknown, Version: e.scope.pin.version(),
+			Spend: e.budget.Spend, Used: func(name string) { secret = secret || e.guarded[name] },
+		})
+		if secret {
+			diags = append(diags, failureAt(c.block, "A name cannot be sensitive",
+				"Names are shown, and cannot be hidden: this one is made of a sensitive value."))
+		}
 		if err != nil {
 			diags = append(diags, failureAt(c.block, "Invalid builder name", "%s.", err))
 		} else if name != c.name {

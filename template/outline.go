@@ -237,6 +237,11 @@ func (e *evaluation) into(a *hcl.Attribute, ctx *hcl.EvalContext, typ cty.Type, 
 	if diags.HasErrors() {
 		return diags
 	}
+	if a.Name == "name" && v.ContainsMarked() {
+		// Names go where nothing is masked: into tags, lists, the farm's database.
+		return append(diags, failureAt(a.Expr.Range(), "A name cannot be sensitive",
+			"Names are shown, and cannot be hidden: this one is made of a sensitive value."))
+	}
 	v, _ = v.UnmarkDeep()
 	if e.t.legacy {
 		var err error

@@ -1,6 +1,7 @@
 package function
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"github.com/zclconf/go-cty/cty/function"
 
 	"github.com/bakehouse-farm/bakehouse/template/limit"
+	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
 
 // bounded is fn within the limits of package limit: what it takes and what it
@@ -41,7 +43,8 @@ func bounded(name string, fn function.Function, b *limit.Budget, see func(cty.Va
 					return cty.NilType, err
 				}
 			}
-			return fn.ReturnTypeForValues(args)
+			ty, err := fn.ReturnTypeForValues(args)
+			return ty, discreet(err, args)
 		},
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			v, err := fn.Call(args)
@@ -51,7 +54,7 @@ func bounded(name string, fn function.Function, b *limit.Budget, see func(cty.Va
 			if err == nil && see != nil && v.ContainsMarked() {
 				see(v)
 			}
-			return v, err
+			return v, discreet(err, args)
 		},
 	}
 	for _, p := range fn.Params() {
@@ -62,6 +65,29 @@ func bounded(name string, fn function.Function, b *limit.Budget, see func(cty.Va
 		spec.VarParam = &o
 	}
 	return function.New(spec)
+}
+
+// discreet is err, unless it tells the text of a sensitive argument. Short ones
+// could not be found in it later on.
+func discreet(err error, args []cty.Value) error {
+	if err == nil {
+		return nil
+	}
+	told := false
+	for _, a := range args {
+		schema.Strings(a, func(s string, marked bool) {
+			told = told || marked && s != "" && strings.Contains(err.Error(), s)
+		})
+	}
+	if !told {
+		return err
+	}
+	const instead = "it fails with this sensitive value; what it says would show the value"
+	var arg function.ArgError
+	if errors.As(err, &arg) {
+		return function.NewArgErrorf(arg.Index, instead)
+	}
+	return errors.New(instead)
 }
 
 // foreseen say, by a function's name, what a call will cost besides its
