@@ -163,7 +163,7 @@ func TestOutputOnAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, s := output(t, base, runner.Spec{
-		Line: "echo first; cat /dev/zero > " + disk + "/fill 2>/dev/null; head -c 300000 /dev/zero | tr '\\0' x; rm " + disk + "/fill; sleep 0.2; echo last; exit 9",
+		Line: "echo first; until grep -q first " + base + "/b/c/log; do sleep 0.01; done; cat /dev/zero > " + disk + "/fill 2>/dev/null; head -c 300000 /dev/zero | tr '\\0' x; rm " + disk + "/fill; sleep 0.2; echo last; exit 9",
 	})
 	if s.State != runner.Done || s.Result.Exit != 9 {
 		t.Fatalf("%+v %+v", s, s.Result)
