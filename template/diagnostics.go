@@ -80,6 +80,9 @@ func (e *evaluation) polish(diags hcl.Diagnostics) hcl.Diagnostics {
 	var out hcl.Diagnostics
 	seen := map[string]bool{}
 	for _, d := range e.t.told(diags) {
+		if d.Subject != nil && d.Subject.Filename == "" && e.t.faulty {
+			continue // of an expression that hcl could not read to its end, which was told
+		}
 		d = e.hint(d)
 		if key := identity(d); !seen[key] {
 			seen[key] = true
@@ -143,6 +146,9 @@ func (t *Template) told(diags hcl.Diagnostics) hcl.Diagnostics {
 
 // hint names what a reference to something that is not there was meant to be.
 func (e *evaluation) hint(d *hcl.Diagnostic) *hcl.Diagnostic {
+	if d.Summary == "Unknown variable" {
+		return misplaced(d)
+	}
 	if d.Summary != "Unsupported attribute" || d.Expression == nil {
 		return d
 	}
@@ -194,6 +200,29 @@ func (e *evaluation) hint(d *hcl.Diagnostic) *hcl.Diagnostic {
 	if near := schema.Nearest(name, have); near != "" {
 		better.Detail += fmt.Sprintf(" Did you mean %q?", near)
 	}
+	return &better
+}
+
+// elsewhere says of what HCL dialects have where Packer has it, if anywhere.
+var elsewhere = map[string]string{
+	"build":  "build is known in provisioners and post-processors only: elsewhere, there is no machine yet.",
+	"source": "source is known in the provisioners and post-processors of a build block only.",
+	"each":   "Packer has no for_each. Within a dynamic block, the element is called as the block is, such as provisioner.value, or as its argument \"iterator\" says.",
+	"count":  "Packer has no count: repeat the block, or use a dynamic block.",
+	"data":   "data sources are not known here.",
+	"local":  "locals are not known here.",
+	"module": "Packer has no modules.",
+	"self":   "Packer has no self.",
+}
+
+// misplaced says where a variable is known that is not known here.
+func misplaced(d *hcl.Diagnostic) *hcl.Diagnostic {
+	x, ok := d.Expression.(*hclsyntax.ScopeTraversalExpr)
+	if !ok || elsewhere[x.Traversal.RootName()] == "" {
+		return d
+	}
+	better := *d
+	better.Detail = elsewhere[x.Traversal.RootName()]
 	return &better
 }
 

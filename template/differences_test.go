@@ -86,7 +86,7 @@ var differences = []difference{
 
 	// What we do on purpose.
 	{
-		name: "source within locals", theirs: "^valid$", ours: `no variable named "source"`,
+		name: "source within locals", theirs: "^valid$", ours: "source is known in the provisioners",
 		why: "1.6.6 lets a local refer to source, which has no value there; the reference has it in build blocks only",
 	},
 	{

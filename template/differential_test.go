@@ -211,7 +211,12 @@ func ours(c templatetest.Case, dir string, cat template.Catalogue) (answer, erro
 	}
 	var text strings.Builder
 	template.WriteDiagnostics(&text, diags, tpl, false, 0)
-	a.diags, a.text = diags, strings.ReplaceAll(text.String(), dir, "/here")
+	a.text = strings.ReplaceAll(text.String(), dir, "/here")
+	for _, d := range diags {
+		said := *d
+		said.Summary, said.Detail = strings.ReplaceAll(d.Summary, dir, "/here"), strings.ReplaceAll(d.Detail, dir, "/here")
+		a.diags = append(a.diags, &said)
+	}
 	return a, nil
 }
 

@@ -2,6 +2,7 @@ package template
 
 import (
 	"cmp"
+	"fmt"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/bakehouse-farm/bakehouse/template/function"
 	"github.com/bakehouse-farm/bakehouse/template/interpolate"
+	"github.com/bakehouse-farm/bakehouse/template/schema"
 )
 
 // A legacyBuild is what a legacy template says besides its builders. Its parts
@@ -62,7 +64,11 @@ func (t *Template) loadLegacy(path string) hcl.Diagnostics {
 			if strings.HasPrefix(m.name, "_") {
 				more = legacyText(m.value, func(string) hcl.Diagnostics { return nil })
 			} else {
-				more = hcl.Diagnostics{failureAt(m.at, "Unknown root level key in template: '"+m.name+"'", "Comments may be written as keys that start with an underscore.")}
+				d := failureAt(m.at, "Unknown root level key in template: '"+m.name+"'", "Comments may be written as keys that start with an underscore.")
+				if near := schema.Nearest(m.name, rootKeys); near != "" {
+					d.Detail = fmt.Sprintf("Did you mean %q? ", near) + d.Detail
+				}
+				more = hcl.Diagnostics{d}
 			}
 		}
 		diags = append(diags, more...)
@@ -76,13 +82,15 @@ func (t *Template) loadLegacy(path string) hcl.Diagnostics {
 	return diags
 }
 
+var rootKeys = []string{
+	"min_packer_version", "description", "variables", "sensitive-variables", "builders", "provisioners",
+	"error-cleanup-provisioner", "post-processors", "push",
+}
+
 // rootKey is the key of a legacy template that name is, in whatever case it is
 // written, or nothing.
 func rootKey(name string) string {
-	for _, key := range []string{
-		"min_packer_version", "description", "variables", "sensitive-variables", "builders", "provisioners",
-		"error-cleanup-provisioner", "post-processors", "push",
-	} {
+	for _, key := range rootKeys {
 		if strings.EqualFold(name, key) {
 			return key
 		}
