@@ -46,6 +46,7 @@ type verdict struct {
 	results []bakehouse.Result
 	failure string
 	log     string
+	shown   string // by the last submit
 	overdue bool
 	again   bool // the submission was begun a second time, after it had ended
 }
@@ -93,7 +94,7 @@ func (b *baking) bake(ctx context.Context, s *striker) (verdict, error) {
 		return verdict{}, context.Cause(ctx)
 	}
 	b.settle(ctx, s)
-	v := verdict{status: b.status, overdue: limited.Err() != nil, again: b.began > 1}
+	v := verdict{status: b.status, shown: b.output.String(), overdue: limited.Err() != nil, again: b.began > 1}
 	if v.overdue {
 		b.giveUp(ctx)
 	}

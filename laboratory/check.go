@@ -229,15 +229,18 @@ func (b *baking) checkRuns(ctx context.Context, f *Finding, v verdict, images []
 			f.add("image: the uploaded file is not what was sent (%d bytes, %v)", len(got), err)
 		}
 	}
+	shown := readLog(v.shown)
 	for _, run := range slices.Sorted(maps.Keys(known)) {
+		if text, n := shown.compare(known[run], whole[run]); text != "" {
+			f.add("shown by submit, not the %s", text)
+			f.Bytes += n
+		}
 		if text, n := log.compare(known[run], whole[run]); text != "" {
 			f.add("%s", text)
 			f.Bytes += n
 		}
 	}
-	perScript := map[int]int{}
 	for _, run := range log.order {
-		perScript[log.runs[run].script]++
 		if known[run] == nil && machines <= 1 {
 			f.add("log: a run of script %d that the machine knows nothing of", log.runs[run].script)
 			f.Twice++

@@ -89,7 +89,7 @@ const home = "us-east-1"
 
 // flags are what submit is told besides the template.
 func (b Recipe) flags() []string {
-	var f []string
+	f := []string{"-keep=0"} // else what failed late is kept on purpose
 	if b.Restart {
 		f = append(f, "-on-machine-loss=restart")
 	}

@@ -53,7 +53,6 @@ func (r Report) Write(w io.Writer) {
 	var sum Row
 	for _, row := range r.Rows {
 		if row.Missing != "" {
-			fmt.Fprintf(t, "%s\t0\t%s\t\t\t\t\t\t\t\t\n", row.Kind, row.Missing)
 			continue
 		}
 		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t\n", row.Kind, row.Times, row.Builds, row.Lost, row.Twice, row.Bytes, row.Left,
@@ -79,7 +78,14 @@ func (r Report) Write(w io.Writer) {
 		}
 	}
 	fmt.Fprintf(w, "longest pause of a build without any fault: %s\n", seconds(r.Quiet))
-	fmt.Fprintln(w, "stall: from the beginning of the fault until a build it hit went on; lasts: how long the fault itself was in force; alone: the stall where no other fault was in force")
+	fmt.Fprintln(w, "lasts: how long the fault itself was in force, the coming back of what it hit included")
+	fmt.Fprintln(w, "stall: the longest that a build it hit was not seen to go on while or after it was in force, counted from its beginning; faults overlap, so other faults may have made it longer")
+	fmt.Fprintln(w, "alone: the same where no other fault was in force")
+	for _, row := range r.Rows {
+		if row.Missing != "" {
+			fmt.Fprintf(w, "not injected: %s: %s\n", row.Kind, row.Missing)
+		}
+	}
 	for _, kind := range Kinds() {
 		for why, n := range r.Skipped[kind] {
 			fmt.Fprintf(w, "not injected: %s, %d times: %s\n", kind, n, why)
@@ -173,10 +179,9 @@ func rows(strikes []*strike, findings []Finding, tracks []*track, skipped map[st
 				quiet = max(quiet, g.end.Sub(g.begin))
 			}
 			for _, x := range in {
+				// A fault that begins within a gap stalls from its beginning on.
 				from := g.begin
-				if x.begun.Before(from) {
-					from = x.begun
-				} else {
+				if x.begun.After(from) {
 					from = x.begun
 				}
 				row := byKind[x.Kind]
