@@ -13,7 +13,7 @@ TOOL    := $(GO) tool -modfile=tools/go.mod
 export CGO_ENABLED = 0
 export GOFLAGS     = -trimpath -buildvcs=false
 
-.PHONY: help demo build server test unit lint e2e bench record deps fmt clean
+.PHONY: help demo build server test unit lint e2e bench faults record deps fmt clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -60,6 +60,11 @@ bench: build
 	BAKEHOUSE_BIN=$(CURDIR)/$(BIN) $(GO) test -run '^$$' -bench . -benchtime 3x ./localcloud/... ./communicator/...
 	BAKEHOUSE_BIN=$(CURDIR)/$(BIN) $(GO) test -run '^$$' -bench Validate -benchtime 10x ./cmd/submit
 	BAKEHOUSE_BIN=$(CURDIR)/$(BIN) $(GO) test -tags e2e -run '^$$' -bench . -benchtime 1x -timeout 30m ./e2e/...
+
+## make faults  inject N=1000 faults into builds of real processes; SEED=1 is the plan
+faults: build
+	$(GO) build -ldflags '$(LDFLAGS)-next' -o $(BIN)/next/agent ./cmd/agent
+	$(GO) run ./laboratory/faults -bin $(BIN) -next $(BIN)/next/agent -n $(or $(N),1000) -seed $(or $(SEED),1)
 
 ## make record  histories of real runs for the replay test, NAME=v1 (at each release)
 record: build

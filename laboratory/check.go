@@ -91,7 +91,7 @@ func (f *Finding) judge(b Recipe, own []*strike) {
 		if k.must != nil && k.must(b) && x.sure {
 			must = append(must, x.Kind)
 		}
-		if f.Reason != "" && k.why.MatchString(f.Reason) {
+		if f.Reason != "" && k.why.MatchString(f.Reason) || x.Kind == cancelBuild && f.Outcome == "cancelled" {
 			explained = true
 		}
 	}
