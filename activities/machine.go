@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/activity"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/bakehouse-farm/bakehouse"
@@ -231,6 +232,9 @@ type Login struct {
 	Key Key `json:"key"`
 	// HostKey is the one that Connect saw.
 	HostKey string `json:"host_key,omitempty"`
+	// Expires is for how long nobody may have talked to the machine before it
+	// switches itself off; zero: for ever.
+	Expires time.Duration `json:"expires,omitempty"`
 }
 
 // target returns where the machine of a step is.
@@ -288,7 +292,28 @@ func (a *Activities) connect(ctx context.Context, s Step, l Login) (string, erro
 		hostKey, err = a.Machines.Wait(ctx, t, files.files)
 		return err
 	})
+	if err == nil && l.Expires > 0 {
+		l.HostKey = hostKey
+		a.expire(ctx, s, l)
+	}
 	return hostKey, err
+}
+
+// expire has the machine switch itself off when the farm has lost it. Where
+// that is not to be had, the build goes on: a sweep finds the machine, too.
+func (a *Activities) expire(ctx context.Context, s Step, l Login) {
+	machine, _, err := a.dial(ctx, s, l)
+	if err == nil {
+		defer machine.Close()
+		e, ok := machine.(communicator.Expirer)
+		if !ok {
+			return
+		}
+		err = e.Expire(ctx, l.Expires)
+	}
+	if err != nil && ctx.Err() == nil {
+		activity.GetLogger(ctx).Warn("machine will not switch itself off", "build", s.Build.ID, "error", err)
+	}
 }
 
 // Tidy takes from the machine what was there only for the build.

@@ -46,6 +46,14 @@ type Communicator interface {
 	Close() error
 }
 
+// An Expirer is a Communicator whose machine can switch itself off.
+type Expirer interface {
+	// Expire makes the machine switch itself off when nobody has talked to it for
+	// the limit, until Clean or a reboot. Another limit takes the place of the
+	// one before.
+	Expire(ctx context.Context, limit time.Duration) error
+}
+
 // A Command is what a provisioner runs on the machine, once.
 type Command struct {
 	// ID names the command for ever on this machine: build, step, try.

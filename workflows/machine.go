@@ -29,6 +29,7 @@ func (b *build) launch(ctx workflow.Context) error {
 			return err
 		}
 	}
+	b.Login.Expires = b.expires()
 	var groups []string
 	keyCtx, keyStep := b.step(asks(ctx), "keypair")
 	groupCtx, groupStep := b.step(asks(ctx), "securitygroup")
@@ -51,6 +52,16 @@ func (b *build) launch(ctx workflow.Context) error {
 	}
 	wait, step := b.step(waits(ctx), "await-machine")
 	return workflow.ExecuteActivity(wait, do.AwaitMachine, step, b.Login.Machine).Get(wait, &b.Login.Machine)
+}
+
+// expires is for how long nobody may have talked to the machine before it
+// switches itself off: longer than the build ever waits.
+func (b *build) expires() time.Duration {
+	longest := max(time.Duration(b.Lease), bakehouse.DefaultLease)
+	for _, p := range b.Outline.Provisioners {
+		longest = max(longest, time.Duration(p.PauseBefore))
+	}
+	return longest + max(b.Outline.PauseBeforeConnecting, time.Hour)
 }
 
 // connect waits until one can log in, and pins the machine's host key.
@@ -139,7 +150,7 @@ func (b *build) replace(ctx workflow.Context, gone error) error {
 	b.leaving = false
 	b.machines++
 	b.Attempt++
-	b.Login = activities.Login{Key: b.Login.Key}
+	b.Login = activities.Login{Key: b.Login.Key} // launch says how long it may live
 	b.Resolved.Checkpoint = b.saved.image.ID
 	b.Stage, b.Provisioner = launching, b.saved.next
 	return nil

@@ -9,6 +9,7 @@
 //	runner probe -base DIR -build ID -id ID
 //	runner tail  -base DIR -build ID -id ID [-from N]
 //	runner stop  -base DIR -build ID -id ID
+//	runner expire -base DIR -build ID -limit DURATION
 //	runner clean -base DIR -build ID
 //
 // The answers on standard output are frames (package communicator/runner). For
@@ -30,17 +31,21 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/bakehouse-farm/bakehouse/communicator/runner"
 )
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: runner start|probe|tail|stop|clean -base DIR -build ID -id ID")
+		fmt.Fprintln(os.Stderr, "usage: runner start|probe|tail|stop|expire|clean -base DIR -build ID -id ID")
 		os.Exit(2)
 	}
-	if os.Args[1] == "supervise" {
+	switch {
+	case os.Args[1] == "supervise":
 		os.Exit(supervised(os.Args[2:]))
+	case os.Args[1] == "expirer" && len(os.Args) == 4:
+		os.Exit(expirer(os.Args[2], os.Args[3]))
 	}
 	answer := runner.NewWriter(os.Stdout)
 	if err := run(os.Args[1], os.Args[2:], answer); err != nil {
@@ -59,6 +64,8 @@ type order struct {
 	from            int64
 	follow          bool
 	boot            bootID
+	limit           time.Duration
+	off             string
 }
 
 func parse(verb string, args []string) (order, error) {
@@ -70,6 +77,8 @@ func parse(verb string, args []string) (order, error) {
 	flags.StringVar(&o.id, "id", "", "name of the command")
 	flags.Int64Var(&o.from, "from", 0, "follow from this byte on")
 	flags.BoolVar(&o.follow, "follow", false, "follow after the start")
+	flags.DurationVar(&o.limit, "limit", 0, "switch the machine off when nobody has called for so long")
+	flags.StringVar(&o.off, "off", switchOff, "how to switch the machine off; for tests")
 	// Tests play a reboot by changing this file.
 	bootFile := flags.String("boot-id", "/proc/sys/kernel/random/boot_id", "file that differs after each boot")
 	if err := flags.Parse(args); err != nil {
@@ -82,7 +91,9 @@ func parse(verb string, args []string) (order, error) {
 		return o, errors.New("-base must be an absolute path")
 	case !runner.ValidName(o.build):
 		return o, fmt.Errorf("%q cannot name a build", o.build)
-	case verb != "clean" && !runner.ValidName(o.id):
+	case verb == "expire" && o.limit <= 0:
+		return o, errors.New("-limit must be positive")
+	case verb != "clean" && verb != "expire" && !runner.ValidName(o.id):
 		return o, fmt.Errorf("%q cannot name a command", o.id)
 	case o.from < 0:
 		return o, errors.New("-from must not be negative")
@@ -97,7 +108,15 @@ func run(verb string, args []string, answer *runner.Writer) error {
 	if err != nil {
 		return err
 	}
+	if verb != "clean" && verb != "expire" {
+		touch(o)
+	}
 	switch verb {
+	case "expire":
+		if err := expire(o); err != nil {
+			return err
+		}
+		return answer.WriteStatus(runner.Status{})
 	case "start":
 		in := bufio.NewReader(os.Stdin)
 		line, err := in.ReadBytes('\n') // JSON holds no newline

@@ -34,7 +34,7 @@ func tail(o order, answer *runner.Writer) error {
 	defer log.Close()
 	w := newWatch(f.path)
 	defer w.close()
-	spoke := time.Now()
+	spoke, touched := time.Now(), time.Now()
 	buf := make([]byte, 32<<10)
 	for offset := o.from; ; {
 		// Ask for the status before reading: then nothing of a command that has
@@ -80,6 +80,10 @@ func tail(o order, answer *runner.Writer) error {
 				return err
 			}
 			spoke = time.Now()
+		}
+		if time.Since(touched) >= aliveEvery {
+			touch(o)
+			touched = time.Now()
 		}
 		w.wait(checkEvery)
 	}

@@ -43,8 +43,14 @@ func (c *Conn) Clean(ctx context.Context) error {
 	return err
 }
 
+// Expire implements communicator.Expirer.
+func (c *Conn) Expire(ctx context.Context, limit time.Duration) error {
+	_, err := c.ask(ctx, "expire", "", "-limit", limit.String())
+	return err
+}
+
 // ask calls the runner for a status; doing so twice does no harm.
-func (c *Conn) ask(ctx context.Context, verb, id string) (status runner.Status, err error) {
+func (c *Conn) ask(ctx context.Context, verb, id string, more ...string) (status runner.Status, err error) {
 	err = c.again(ctx, func(l *link) error {
 		f := &following{conn: c, link: l}
 		for again := true; ; again = false {
@@ -52,7 +58,7 @@ func (c *Conn) ask(ctx context.Context, verb, id string) (status runner.Status, 
 			if err != nil {
 				return err
 			}
-			if status, err = f.follow(ctx, c.call(p, verb, id), nil); err == nil || !again || !c.forget(err) {
+			if status, err = f.follow(ctx, c.call(p, verb, id, more...), nil); err == nil || !again || !c.forget(err) {
 				return err
 			}
 		}
