@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -207,7 +208,6 @@ func (a *Activities) PostProcess(ctx context.Context, p PostProcessing) (postpro
 }
 
 func (a *Activities) postProcess(ctx context.Context, p PostProcessing) (out postprocessors.Result, err error) {
-	bakehouse.LogOf(ctx).Say(fmt.Sprintf("Running post-processor: %s (type %s)", p.PostProcessor.Name, p.PostProcessor.Type))
 	b, _, err := a.build(ctx, p.Step)
 	if err != nil {
 		return out, err
@@ -220,6 +220,11 @@ func (a *Activities) postProcess(ctx context.Context, p PostProcessing) (out pos
 	if err != nil {
 		return out, err
 	}
+	line := fmt.Sprintf("Running post-processor: %s (type %s)", p.PostProcessor.Name, p.PostProcessor.Type)
+	if l.template.Legacy() {
+		line = "Running post-processor: " + cmp.Or(p.PostProcessor.Name, p.PostProcessor.Type)
+	}
+	bakehouse.LogOf(ctx).Say(line)
 	plan, err := a.plan(ctx, p.Step.Plan.Digest)
 	if err != nil {
 		return out, err

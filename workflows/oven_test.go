@@ -34,8 +34,10 @@ type oven struct {
 }
 
 func newOven() *oven {
-	return &oven{machines: map[bakehouse.BuildID]string{}, images: map[string]builders.Image{}, keys: map[bakehouse.BuildID]bool{},
-		on: map[string][]string{}, dead: map[string]chan struct{}{}}
+	return &oven{
+		machines: map[bakehouse.BuildID]string{}, images: map[string]builders.Image{}, keys: map[bakehouse.BuildID]bool{},
+		on: map[string][]string{}, dead: map[string]chan struct{}{},
+	}
 }
 
 // kill makes the machine of the build go away.
