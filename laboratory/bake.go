@@ -57,7 +57,7 @@ func (b *baking) bake(ctx context.Context, s *striker) (verdict, error) {
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		return verdict{}, err
 	}
-	if err := b.recipe.write(b.dir); err != nil {
+	if err := b.recipe.write(b.dir, ""); err != nil {
 		return verdict{}, err
 	}
 	for _, f := range b.recipe.Faults {
@@ -81,7 +81,7 @@ func (b *baking) bake(ctx context.Context, s *striker) (verdict, error) {
 			}()
 		}
 	}
-	limited, cancel := context.WithTimeout(ctx, patience)
+	limited, cancel := context.WithTimeout(ctx, patience+b.recipe.length())
 	defer cancel()
 	b.submit(limited)
 	b.track.mu.Lock()

@@ -207,6 +207,22 @@ func answers() []kind {
 	}
 }
 
+// AwayRecipe returns a plan of one build, in the middle of whose second script
+// the server goes away for so long, and comes back before the script ends.
+func AwayRecipe(seed uint64, long time.Duration) func(int) Recipe {
+	return func(n int) Recipe {
+		b := NewRecipe(seed, n, nil)
+		b.Restart, b.Checkpoint = false, false
+		b.Scripts = []Script{
+			{Lines: 8, Pace: 200 * time.Millisecond},
+			{Lines: int(long/time.Second) + 60, Pace: time.Second, Burst: 500},
+			{Lines: 8, Pace: 200 * time.Millisecond},
+		}
+		b.Faults = []Fault{{Kind: serverAway, At: Moment{Script: 2, Line: 5}, For: long}}
+		return b
+	}
+}
+
 // perBuild is how many faults a build meets at most.
 const perBuild = 7
 

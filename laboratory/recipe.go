@@ -82,6 +82,14 @@ func (b Recipe) fails() bool {
 	return slices.ContainsFunc(b.Scripts, func(s Script) bool { return s.Fails })
 }
 
+// length is how long the scripts take, undisturbed.
+func (b Recipe) length() (d time.Duration) {
+	for _, s := range b.Scripts {
+		d += time.Duration(s.Lines) * s.Pace
+	}
+	return d
+}
+
 // Regions that images are copied to.
 var copies = []string{"us-west-2", "eu-west-1"}
 
@@ -145,8 +153,9 @@ sleep 600
 // templateName is the name of a recipe's template.
 const templateName = "laboratory.pkr.hcl"
 
-// write writes the template and its scripts into a folder.
-func (b Recipe) write(dir string) error {
+// write writes the template and its scripts into a folder. Access says how the
+// cloud is reached, where the environment cannot say it.
+func (b Recipe) write(dir, access string) error {
 	var t strings.Builder
 	fmt.Fprintf(&t, `source "amazon-ebs" "%[1]s" {
   access_key    = "%[2]s"
@@ -156,7 +165,7 @@ func (b Recipe) write(dir string) error {
   ami_name      = "%[1]s-{{timestamp}}"
   instance_type = "t3.micro"
   ssh_username  = "ubuntu"
-  source_ami_filter {
+%[5]s  source_ami_filter {
     owners      = ["099720109477"]
     most_recent = true
     filters     = { name = "ubuntu/images/hvm-ssd/ubuntu-jammy-22.04-amd64-server-*" }
@@ -165,7 +174,7 @@ func (b Recipe) write(dir string) error {
 
 build {
   sources = ["source.amazon-ebs.%[1]s"]
-`, b.Name, b.Key, home, strings.Join(copies, `", "`))
+`, b.Name, b.Key, home, strings.Join(copies, `", "`), access)
 	if b.Upload {
 		t.WriteString("  provisioner \"file\" {\n    source      = \"payload\"\n    destination = \"/home/ubuntu/payload\"\n  }\n")
 		if err := os.WriteFile(filepath.Join(dir, "payload"), b.payload(), 0o600); err != nil {

@@ -37,6 +37,8 @@ type Config struct {
 	First int
 	// Builds is the most builds that are begun; 0 does not limit them.
 	Builds int
+	// Recipe replaces the plan; nil: the plan.
+	Recipe func(n int) Recipe
 	// Progress is told what happens; nil: nobody.
 	Progress io.Writer
 }
@@ -117,7 +119,7 @@ func (l *run) builds(ctx context.Context) error {
 		if l.striker.count() >= l.Faults {
 			break
 		}
-		recipe := NewRecipe(l.Seed, n, l.Kinds)
+		recipe := l.recipe(n)
 		n++
 		all.Add(1)
 		go func() {
@@ -130,6 +132,13 @@ func (l *run) builds(ctx context.Context) error {
 	}
 	all.Wait()
 	return context.Cause(ctx)
+}
+
+func (l *run) recipe(n int) Recipe {
+	if l.Recipe != nil {
+		return l.Recipe(n)
+	}
+	return NewRecipe(l.Seed, n, l.Kinds)
 }
 
 // build makes one build and says what was found.

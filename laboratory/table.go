@@ -101,6 +101,21 @@ func (r Report) Write(w io.Writer) {
 	}
 }
 
+// WritePacker writes what RunPacker found.
+func WritePacker(w io.Writer, rows []Row, notes []string) {
+	fmt.Fprintln(w, "\nDebian's packer, one fault in each build; a killed one is begun again with the same command")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "fault\ttimes\tbuilds\tlost\tscripts twice\tlog bytes\tleft\t")
+	for _, row := range rows {
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t\n", row.Kind, row.Times, row.Builds, row.Lost, row.Twice, row.Bytes, row.Left)
+	}
+	t.Flush()
+	slices.Sort(notes)
+	for _, n := range notes {
+		fmt.Fprintln(w, "packer,", n)
+	}
+}
+
 func seconds(d time.Duration) string {
 	if d == 0 {
 		return "-"

@@ -28,13 +28,14 @@ type track struct {
 	machines []string               // in the order of their launch
 	journals map[string][]string    // of each machine, as last seen
 	marks    []time.Time            // when the build was seen to go on
+	created  map[string]bool        // resources, as region/id
 	struck   map[string][]time.Time // when rules hit, by their id
 	logSize  int64
 	ended    time.Time
 }
 
 func newTrack(b Recipe) *track {
-	return &track{recipe: b, calls: map[string]int{}, builds: map[string]bool{}, journals: map[string][]string{}, struck: map[string][]time.Time{}}
+	return &track{recipe: b, calls: map[string]int{}, builds: map[string]bool{}, journals: map[string][]string{}, struck: map[string][]time.Time{}, created: map[string]bool{}}
 }
 
 // mark notes that the build goes on. t.mu is held.
@@ -149,6 +150,9 @@ func (w *watcher) seen(e record.Entry) {
 		t.mark()
 	}
 	for _, c := range e.Changes {
+		if c.Op == state.Created {
+			t.created[c.Region+"/"+c.ID] = true
+		}
 		if c.Kind == "instance" && c.Op == state.Created && !slices.Contains(t.machines, c.ID) {
 			t.machines = append(t.machines, c.ID)
 		}

@@ -38,6 +38,8 @@ func run(args []string) (good bool, err error) {
 	f.IntVar(&c.Parallel, "parallel", 6, "builds at once")
 	f.IntVar(&c.First, "first", 1, "number of the first build of the plan")
 	f.IntVar(&c.Builds, "builds", 0, "the most builds to begin (default: as many as it takes)")
+	packer := f.Int("packer", 0, "then try each fault that applies on Debian's packer, so `often`")
+	away := f.Duration("away", 0, "instead, let the server be away for so `long` in the middle of a script")
 	kinds := f.String("kinds", "", "only these kinds of faults, joined by commas")
 	if err := f.Parse(args); err != nil {
 		return false, err
@@ -51,10 +53,24 @@ func run(args []string) (good bool, err error) {
 	c.Progress = os.Stderr
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	report, err := laboratory.Run(ctx, c)
-	if err != nil {
-		return false, err
+	if *away > 0 {
+		c.Recipe = laboratory.AwayRecipe(c.Seed, *away)
+		c.Faults, c.Builds = 1, 1
 	}
-	report.Write(os.Stdout)
-	return report.Good(), nil
+	if c.Faults > 0 {
+		report, err := laboratory.Run(ctx, c)
+		if err != nil {
+			return false, err
+		}
+		report.Write(os.Stdout)
+		good = report.Good()
+	}
+	if *packer > 0 {
+		table, notes, err := laboratory.RunPacker(ctx, laboratory.PackerConfig{Bin: c.Bin, Trials: *packer, Seed: c.Seed, Progress: os.Stderr})
+		if err != nil {
+			return false, err
+		}
+		laboratory.WritePacker(os.Stdout, table, notes)
+	}
+	return good || c.Faults == 0, nil
 }

@@ -275,3 +275,10 @@ func (s *Site) Logs() string {
 
 // Record is the folder in which localcloud writes down what it is asked.
 func (s *Site) Record() string { return filepath.Join(s.cloudDir(), "record") }
+
+// NewPlace makes a place for another program, which then reaches the cloud at
+// the URL returned, and nothing but the services of the site.
+func (s *Site) NewPlace() (p *wire.Place, endpoint string, err error) {
+	p, err = s.exchange.NewPlace()
+	return p, "http://" + addrPort(cloudAddr, 4566), err
+}
