@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,7 +124,7 @@ func (b *baking) submit(ctx context.Context) {
 		args := append([]string{"build", "-id", fmt.Sprint(b.recipe.N)}, b.recipe.flags()...)
 		cmd := b.site.Command(ctx, "submit", append(args, templateName)...)
 		cmd.Dir = b.dir
-		out := &output{b: b}
+		out := &output{b, b.notebook()}
 		cmd.Stdout, cmd.Stderr = out, out
 		b.mu.Lock()
 		b.output.Reset()
@@ -157,18 +158,32 @@ func (b *baking) submit(ctx context.Context) {
 }
 
 // An output takes what submit prints.
-type output struct{ b *baking }
+type output struct {
+	b    *baking
+	file io.Writer
+}
 
 func (o *output) Write(p []byte) (int, error) {
 	o.b.mu.Lock()
 	defer o.b.mu.Unlock()
 	o.b.output.Write(p)
+	o.file.Write(p) // for people; what is checked is in memory
 	if o.b.submission == "" {
 		if m := accepted.FindStringSubmatch(o.b.output.String()); m != nil {
 			o.b.submission = m[2]
 		}
 	}
 	return len(p), nil
+}
+
+// notebook opens the file with all that submit has printed.
+func (b *baking) notebook() io.Writer {
+	file, err := os.OpenFile(filepath.Join(b.dir, "submit.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return io.Discard
+	}
+	fmt.Fprintln(file, "----", time.Now().Format(time.TimeOnly))
+	return file // closed by the collector, one for each run of submit
 }
 
 func (b *baking) killSubmit() error {

@@ -36,6 +36,8 @@ type Finding struct {
 	Took               time.Duration
 	// Kinds are the faults that it met.
 	Kinds []string
+
+	status int // of submit
 }
 
 func (f *Finding) add(format string, args ...any) {
@@ -44,7 +46,7 @@ func (f *Finding) add(format string, args ...any) {
 
 // check decides from outside whether a build ended as it should.
 func (b *baking) check(ctx context.Context, v verdict, own []*strike) (Finding, error) {
-	f := Finding{Build: b.recipe.Name, Number: b.recipe.N}
+	f := Finding{Build: b.recipe.Name, Number: b.recipe.N, status: v.status}
 	var res bakehouse.Result
 	if len(v.results) > 0 {
 		res = v.results[0]
@@ -57,7 +59,8 @@ func (b *baking) check(ctx context.Context, v verdict, own []*strike) (Finding, 
 	case v.overdue:
 		f.Outcome, f.Lost = "did not end", true
 		f.add("it did not end within %s", patience)
-	case v.status == 0:
+	case v.status == 0, res.Error == "" && len(res.Artifacts) > 0 && cancelled(own):
+		// Cancelled when all was done: the images are there, and are named.
 		f.Outcome = "succeeded"
 	case res.Cancelled:
 		f.Outcome = "cancelled"
@@ -76,6 +79,10 @@ func (b *baking) check(ctx context.Context, v verdict, own []*strike) (Finding, 
 	}
 	b.checkRuns(ctx, &f, v, images)
 	return f, b.checkLeft(ctx, &f, images)
+}
+
+func cancelled(own []*strike) bool {
+	return slices.ContainsFunc(own, func(x *strike) bool { return x.Kind == cancelBuild })
 }
 
 // judge says whether the outcome is one that the faults of the build allow.
@@ -105,7 +112,7 @@ func (f *Finding) judge(b Recipe, own []*strike) {
 		f.add("it %s, and nothing that it met is a reason to: %q", f.Outcome, f.Reason)
 	case f.Reason == "":
 		f.Lost = true
-		f.add("it does not say why it %s", f.Outcome)
+		f.add("it does not say why it %s (exit status %d)", f.Outcome, f.status)
 	case !explained:
 		f.Lost = true
 		f.add("it met %s, and says something else: %q", strings.Join(may, ", "), f.Reason)
