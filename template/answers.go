@@ -11,6 +11,7 @@ import (
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/datasources"
+	fn "github.com/bakehouse-farm/bakehouse/template/function"
 	"github.com/bakehouse-farm/bakehouse/template/interpolate"
 )
 
@@ -61,6 +62,11 @@ var lookups = map[string]struct {
 // knows, or by asking the server. While nobody may be asked, the error is
 // interpolate.ErrUnknown.
 func (e *evaluation) ask(name string, args ...string) (string, error) {
+	return e.askQuietly(name, args, nil)
+}
+
+// askQuietly is ask, whose error does not tell those arguments that hide holds.
+func (e *evaluation) askQuietly(name string, args, hide []string) (string, error) {
 	how := lookups[name]
 	if name == "aws_secretsmanager" && len(args) == 1 {
 		args = append(args, "")
@@ -71,7 +77,7 @@ func (e *evaluation) ask(name string, args ...string) (string, error) {
 		if e.ctx == nil {
 			return "", interpolate.ErrUnknown
 		}
-		a = e.inquire(name, args)
+		a = e.inquire(name, args, hide)
 		if e.scope.answers == nil {
 			e.scope.answers = map[string]answer{}
 		}
@@ -83,7 +89,7 @@ func (e *evaluation) ask(name string, args ...string) (string, error) {
 	return a.result()
 }
 
-func (e *evaluation) inquire(name string, args []string) answer {
+func (e *evaluation) inquire(name string, args, hide []string) answer {
 	if e.t.cat.Lookup == nil {
 		return answer{Error: name + " cannot be asked from here", Kind: bakehouse.Invalid}
 	}
@@ -91,6 +97,7 @@ func (e *evaluation) inquire(name string, args []string) answer {
 	if err == nil {
 		return answer{Value: value}
 	}
+	err = fn.Discreet(err, hide)
 	a := answer{Error: err.Error(), Kind: bakehouse.KindOf(err)}
 	if !a.Kind.Final() && e.trouble == nil {
 		e.trouble = &unanswered{&bakehouse.Error{Kind: bakehouse.Trouble, Err: err}}
@@ -101,8 +108,12 @@ func (e *evaluation) inquire(name string, args []string) answer {
 // askValue is ask for functions of HCL.
 func (e *evaluation) askValue(name string, args []cty.Value) (cty.Value, error) {
 	v, err := cty.UnknownVal(cty.String), error(interpolate.ErrUnknown)
-	var plain []string
+	var plain, hide []string
 	for _, arg := range args {
+		arg, marks := arg.Unmark()
+		if len(marks) > 0 && arg.IsKnown() && !arg.IsNull() {
+			hide = append(hide, arg.AsString())
+		}
 		switch {
 		case !arg.IsKnown():
 		case arg.IsNull():
@@ -113,7 +124,7 @@ func (e *evaluation) askValue(name string, args []cty.Value) (cty.Value, error) 
 	}
 	if len(plain) == len(args) {
 		var s string
-		if s, err = e.ask(name, plain...); err == nil {
+		if s, err = e.askQuietly(name, plain, hide); err == nil {
 			v = cty.StringVal(s)
 		}
 	}

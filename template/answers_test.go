@@ -451,19 +451,38 @@ func TestConsoleDoesNotAsk(t *testing.T) {
 	}
 }
 
-// What was asked for may itself be a secret.
+// What was asked for may itself be a secret, long or short; so is the answer.
 func TestQuestionsStaySecret(t *testing.T) {
-	for _, expr := range []string{
-		`consul_key("base/${var.place}")`,
-		`try(consul_key("base/${var.place}"), "default")`,
+	const src = "-- t.pkr.hcl --\nvariable \"place\" {\n  default   = %q\n  sensitive = true\n}\nlocals {\n  x = %s\n}\n" +
+		"source \"null\" \"a\" {}\nbuild {\n  sources = [\"null.a\"]\n  provisioner \"shell\" {\n    inline = [local.x]\n  }\n}\n"
+	for _, tt := range []struct{ place, path, key, told string }{
+		{"hidden-place", "base/${var.place}", "base/hidden-place", "consul: read key <sensitive>: connection refused"},
+		{"q9", "base/${var.place}", "base/q9", "consul: read key <sensitive>: connection refused"},
+		{"q9", "${var.place}", "q9", "it fails with this sensitive value"},
 	} {
-		d := full()
-		d.fail = map[string]error{"consul base/hidden-place": errors.New("consul: read key base/hidden-place: connection refused")}
-		tpl, values := asking(t, "-- t.pkr.hcl --\nvariable \"place\" {\n  default   = \"hidden-place\"\n  sensitive = true\n}\nlocals {\n  x = "+expr+"\n}\nsource \"null\" \"a\" {}\nbuild {\n  sources = [\"null.a\"]\n}\n", d)
-		_, diags := tpl.Plan(context.Background(), values, Selection{}, pinned)
-		if err := Failure(diags); err == nil || bakehouse.KindOf(err).Final() ||
-			!strings.Contains(err.Error(), "base/<sensitive>: connection refused") || strings.Contains(err.Error(), "hidden-place") {
-			t.Errorf("%s: %v", expr, err)
+		for _, expr := range []string{`consul_key("` + tt.path + `")`, `try(consul_key("` + tt.path + `"), "default")`} {
+			archive := fmt.Sprintf(src, tt.place, expr)
+			d := full()
+			d.fail = map[string]error{"consul " + tt.key: errors.New("consul: read key " + tt.key + ": connection refused")}
+			tpl, values := asking(t, archive, d)
+			_, diags := tpl.Plan(context.Background(), values, Selection{}, pinned)
+			if err := Failure(diags); err == nil || bakehouse.KindOf(err).Final() ||
+				!strings.Contains(err.Error(), tt.told) || strings.Contains(err.Error(), tt.place) {
+				t.Errorf("%s: %v", expr, err)
+			}
+			if strings.Contains(fmt.Sprint(diags), tt.place) {
+				t.Errorf("%s: said %v", expr, diags)
+			}
+
+			d = full()
+			d.answers["consul "+tt.key] = "what-is-there"
+			tpl, values = asking(t, archive, d)
+			plan, diags := tpl.Plan(context.Background(), values, Selection{}, pinned)
+			if diags.HasErrors() {
+				t.Errorf("%s: %v", expr, diags)
+			} else if !slices.Contains(plan.Secrets(), "what-is-there") {
+				t.Errorf("%s: the answer is not masked: %q", expr, plan.Secrets())
+			}
 		}
 	}
 }

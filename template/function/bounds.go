@@ -68,27 +68,60 @@ func bounded(name string, fn function.Function, b *limit.Budget, see func(cty.Va
 }
 
 // discreet is err, unless it tells the text of a sensitive argument. Short ones
-// could not be found in it later on.
+// could not be found in it later on. What it wraps stays within reach of
+// errors.As.
 func discreet(err error, args []cty.Value) error {
 	if err == nil {
 		return nil
 	}
-	told := false
+	var hide []string
 	for _, a := range args {
 		schema.Strings(a, func(s string, marked bool) {
-			told = told || marked && s != "" && strings.Contains(err.Error(), s)
+			if marked {
+				hide = append(hide, s)
+			}
 		})
 	}
-	if !told {
+	quiet := Discreet(err, hide)
+	if quiet.Error() == err.Error() {
 		return err
 	}
-	const instead = "it fails with this sensitive value; what it says would show the value"
 	var arg function.ArgError
 	if errors.As(err, &arg) {
-		return function.NewArgErrorf(arg.Index, instead)
+		return function.NewArgError(arg.Index, quiet)
 	}
-	return errors.New(instead)
+	return quiet
 }
+
+// Discreet is err in words that tell none of the secrets: long ones are
+// replaced, and where a short one appears, nothing is said of what happened,
+// because it could not be told from other text. The result wraps err.
+func Discreet(err error, secrets []string) error {
+	const long = 4 // bytes; shorter ones are part of many words
+	text := err.Error()
+	for _, s := range secrets {
+		if s == "" || !strings.Contains(err.Error(), s) {
+			continue
+		}
+		if len(s) < long {
+			return &reticent{"it fails with this sensitive value; what it says would show the value", err}
+		}
+		text = strings.ReplaceAll(text, s, "<sensitive>")
+	}
+	if text == err.Error() {
+		return err
+	}
+	return &reticent{text, err}
+}
+
+// reticent is an error in other words.
+type reticent struct {
+	text string
+	err  error
+}
+
+func (r *reticent) Error() string { return r.text }
+func (r *reticent) Unwrap() error { return r.err }
 
 // foreseen say, by a function's name, what a call will cost besides its
 // arguments and result, and refuse it when the result would be too large.

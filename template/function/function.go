@@ -44,9 +44,10 @@ type Env struct {
 	Budget *limit.Budget
 	// Ask answers the functions that ask a server (vault, consul_key,
 	// aws_secretsmanager, aws_secretsmanager_raw), by the function's name and its
-	// arguments, which are strings without marks, perhaps unknown, the key of
+	// arguments, which are strings, perhaps unknown or marked, the key of
 	// aws_secretsmanager perhaps null. It returns a string, perhaps unknown,
-	// marked if it is secret. Nil makes them fail.
+	// marked if it is secret; it need not repeat the arguments' marks. Its error
+	// must not tell a marked argument. Nil makes them fail.
 	Ask func(function string, args []cty.Value) (cty.Value, error)
 }
 

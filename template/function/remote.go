@@ -16,9 +16,10 @@ var remote = map[string][]function.Parameter{
 }
 
 // word is a string that may not be known yet: the answer is not known then,
-// either, but whether it is a secret is.
+// either, but whether it is a secret is. It may be a secret itself: the answer
+// is one, too, then.
 func word(name string) function.Parameter {
-	return function.Parameter{Name: name, Type: cty.String, AllowUnknown: true}
+	return function.Parameter{Name: name, Type: cty.String, AllowUnknown: true, AllowMarked: true}
 }
 
 func nullable(p function.Parameter) function.Parameter {
@@ -38,7 +39,11 @@ func (e Env) remote() map[string]function.Function {
 				if e.Ask == nil {
 					return cty.NilVal, errAlone
 				}
-				return e.Ask(name, args)
+				v, err := e.Ask(name, args)
+				if err != nil {
+					return cty.NilVal, err
+				}
+				return v.WithSameMarks(args...), nil
 			},
 		})
 	}
