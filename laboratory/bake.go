@@ -124,7 +124,8 @@ func (b *baking) submit(ctx context.Context) {
 		args := append([]string{"build", "-id", fmt.Sprint(b.recipe.N)}, b.recipe.flags()...)
 		cmd := b.site.Command(ctx, "submit", append(args, templateName)...)
 		cmd.Dir = b.dir
-		out := &output{b, b.notebook()}
+		notebook := b.notebook()
+		out := &output{b, notebook}
 		cmd.Stdout, cmd.Stderr = out, out
 		b.mu.Lock()
 		b.output.Reset()
@@ -133,8 +134,9 @@ func (b *baking) submit(ctx context.Context) {
 		b.cmd = cmd
 		b.mu.Unlock()
 		if err == nil {
-			err = cmd.Wait()
+			_ = cmd.Wait() // its exit status says it
 		}
+		notebook.Close()
 		b.mu.Lock()
 		killed, text := b.killed, b.output.String()
 		b.cmd = nil
@@ -148,7 +150,6 @@ func (b *baking) submit(ctx context.Context) {
 			return
 		}
 		// Killed, or the farm could not be asked: the same command once more.
-		_ = err
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
@@ -177,14 +178,19 @@ func (o *output) Write(p []byte) (int, error) {
 }
 
 // notebook opens the file with all that submit has printed.
-func (b *baking) notebook() io.Writer {
+func (b *baking) notebook() io.WriteCloser {
 	file, err := os.OpenFile(filepath.Join(b.dir, "submit.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return io.Discard
+		return nobody{}
 	}
 	fmt.Fprintln(file, "----", time.Now().Format(time.TimeOnly))
-	return file // closed by the collector, one for each run of submit
+	return file
 }
+
+type nobody struct{}
+
+func (nobody) Write(p []byte) (int, error) { return len(p), nil }
+func (nobody) Close() error                { return nil }
 
 func (b *baking) killSubmit() error {
 	b.mu.Lock()

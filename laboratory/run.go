@@ -73,7 +73,9 @@ func Run(ctx context.Context, c Config) (report Report, err error) {
 		return report, err
 	}
 	l := &run{Config: c, site: s, watch: newWatcher(s)}
-	l.striker = newStriker(s, l.watch)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	l.striker = newStriker(s, l.watch, func(err error) { cancel(fmt.Errorf("%w\n%s", err, s.Logs())) })
 	watching, stop := context.WithCancel(ctx)
 	var watched sync.WaitGroup
 	watched.Add(1)

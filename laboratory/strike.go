@@ -38,14 +38,15 @@ type striker struct {
 	site  *site.Site
 	watch *watcher
 	next  bool // agents alternate between two versions
+	fatal func(error)
 
 	mu      sync.Mutex
 	strikes []*strike
 	skipped map[string]map[string]int // faults that did not happen, by kind and why
 }
 
-func newStriker(s *site.Site, w *watcher) *striker {
-	return &striker{site: s, watch: w, next: s.Next != "", skipped: map[string]map[string]int{}}
+func newStriker(s *site.Site, w *watcher, fatal func(error)) *striker {
+	return &striker{site: s, watch: w, fatal: fatal, next: s.Next != "", skipped: map[string]map[string]int{}}
 }
 
 // count returns how many faults have happened.
@@ -172,18 +173,19 @@ func (s *striker) kill(ctx context.Context, p *site.Program, away time.Duration)
 	return s.again(p)
 }
 
-// again starts a program until it runs. What cannot be started ends the run:
-// nothing that follows would mean anything.
+// again starts a program until it runs, as what supervises it would: an agent
+// ends at once when the server is away just then. One that cannot be started
+// ends the run: nothing that follows would mean anything.
 func (s *striker) again(p *site.Program) error {
 	var err error
-	for range 5 {
+	for limit := time.Now().Add(3 * time.Minute); time.Now().Before(limit); time.Sleep(time.Second) {
 		if err = p.Start(context.Background()); err == nil {
 			return nil
 		}
-		time.Sleep(time.Second)
 		_ = p.Kill() // it may hang
 	}
-	panic(fmt.Sprintf("laboratory: %v\n%s", err, s.site.Logs()))
+	s.fatal(err)
+	return err
 }
 
 func (s *striker) freeze(ctx context.Context, p *site.Program, length time.Duration) error {
