@@ -23,7 +23,7 @@ const ConsoleInput = "<console-input>"
 func Empty(files bakehouse.Files, cat Catalogue, legacy bool) *Template {
 	return &Template{
 		cat: cat, files: files, legacy: legacy,
-		parsed: map[string]*hcl.File{}, named: map[string]any{}, budget: limit.New(nil),
+		parsed: map[string]*hcl.File{}, named: map[string]any{}, budget: limit.New(),
 	}
 }
 
@@ -80,7 +80,7 @@ func (c *Console) Evaluate(line string, pin Pinned) (string, hcl.Diagnostics) {
 	if diags := absent(x); diags.HasErrors() {
 		return "", diags
 	}
-	budget := limit.New(nil) // each line has its own
+	budget := limit.New() // each line has its own
 	v, more := x.Value(c.context(pin, budget))
 	if err := budget.Weigh(v); err != nil && !more.HasErrors() {
 		more = append(more, failureAt(x.Range(), "Value goes beyond a limit", "%s.", err))

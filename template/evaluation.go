@@ -74,7 +74,7 @@ func (t *Template) evaluation(v Values, pin Pinned) *evaluation {
 
 // resume begins an evaluation with a scope that is complete already.
 func (t *Template) resume(s Scope) *evaluation {
-	e := &evaluation{t: t, scope: s, secrets: map[string]bool{}, budget: limit.New(nil)}
+	e := &evaluation{t: t, scope: s, secrets: map[string]bool{}, budget: limit.New()}
 	for name, v := range s.vars {
 		if !s.raw[name] {
 			e.notice(v)

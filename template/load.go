@@ -49,7 +49,7 @@ func LoadJSON(name string, src []byte, files bakehouse.Files, cat Catalogue) (*T
 }
 
 func load(path string, files bakehouse.Files, cat Catalogue) (*Template, hcl.Diagnostics) {
-	t := &Template{cat: cat, files: files, path: path, parsed: map[string]*hcl.File{}, named: map[string]any{}, budget: limit.New(nil)}
+	t := &Template{cat: cat, files: files, path: path, parsed: map[string]*hcl.File{}, named: map[string]any{}, budget: limit.New()}
 	info, err := os.Stat(files.Path(path))
 	if err != nil {
 		t.base = filepath.Dir(path)

@@ -19,6 +19,7 @@ func TestRSADecrypt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	//lint:ignore SA1019 rsadecrypt reads just this padding, as Packer's does.
 	sealed, err := rsa.EncryptPKCS1v15(rand.Reader, &key.PublicKey, []byte("message"))
 	if err != nil {
 		t.Fatal(err)

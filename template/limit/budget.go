@@ -20,17 +20,16 @@ type Budget struct {
 	blocks atomic.Int64
 }
 
-// New returns the Budget of an evaluation that ends, with an error, when ctx
-// does.
-func New(ctx context.Context) *Budget {
-	b := &Budget{ctx: ctx}
+// New returns the Budget of an evaluation.
+func New() *Budget {
+	b := &Budget{}
 	b.left.Store(Work)
 	b.blocks.Store(Blocks)
 	return b
 }
 
-// Until makes the evaluation end when ctx does. It must be called before the
-// evaluation begins.
+// Until makes the evaluation end, with an error, when ctx does. It must be
+// called before the evaluation begins.
 func (b *Budget) Until(ctx context.Context) { b.ctx = ctx }
 
 // Grant adds work to the budget.
