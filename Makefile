@@ -63,8 +63,8 @@ bench: build
 
 ## make faults  inject N=1000 faults into builds of real processes; SEED=1 is the plan
 faults: build
-	$(GO) build -ldflags '$(LDFLAGS)-next' -o $(BIN)/next/agent ./cmd/agent
-	$(GO) run ./laboratory/faults -bin $(BIN) -next $(BIN)/next/agent -n $(or $(N),1000) -seed $(or $(SEED),1)
+	$(GO) build -ldflags '$(LDFLAGS)-next' -o $(BIN)/agent-next ./cmd/agent
+	$(GO) run ./laboratory/faults -bin $(BIN) -next $(BIN)/agent-next -n $(or $(N),1000) -seed $(or $(SEED),1)
 
 ## make record  histories of real runs for the replay test, NAME=v1 (at each release)
 record: build

@@ -33,7 +33,9 @@ type Finding struct {
 	// Twice is how many runs of scripts were one too many, Bytes how much of the
 	// log is missing or doubled, Left how many resources are left.
 	Twice, Bytes, Left int
-	Took               time.Duration
+	// Again is how many resources were made although they had been.
+	Again int
+	Took  time.Duration
 	// Kinds are the faults that it met.
 	Kinds []string
 
@@ -78,6 +80,7 @@ func (b *baking) check(ctx context.Context, v verdict, own []*strike) (Finding, 
 		images = b.checkImages(ctx, &f, res)
 	}
 	b.checkRuns(ctx, &f, v, images)
+	b.checkMade(&f, own)
 	return f, b.checkLeft(ctx, &f, images)
 }
 
@@ -251,6 +254,32 @@ func (b *baking) checkRuns(ctx context.Context, f *Finding, v verdict, images []
 		if known[run] == nil && machines <= 1 {
 			f.add("log: a run of script %d that the machine knows nothing of", log.runs[run].script)
 			f.Twice++
+		}
+	}
+}
+
+// checkMade checks that nothing was made twice: a second machine is money, even
+// if it is removed in the end.
+func (b *baking) checkMade(f *Finding, own []*strike) {
+	may := map[string]int{"key-pair in " + home: 1, "security-group in " + home: 1, "instance in " + home: 1}
+	for _, x := range own {
+		switch x.Kind {
+		case terminateMachine, failHost, noCapacityAfterAll: // each may cost a machine
+			may["instance in "+home]++
+		}
+	}
+	if !b.recipe.Checkpoint {
+		may["image in "+home] = 1
+	}
+	for _, region := range copies {
+		may["image in "+region] = 1
+	}
+	b.track.mu.Lock()
+	defer b.track.mu.Unlock()
+	for _, what := range slices.Sorted(maps.Keys(may)) {
+		if n := b.track.made[what]; n > may[what] {
+			f.Again += n - may[what]
+			f.add("made %d times: %s", n, what)
 		}
 	}
 }

@@ -68,6 +68,7 @@ const (
 	freezeMachine, fillMachine, pauseLogin         = "freeze machine", "fill machine's disk", "freeze sshd"
 	cutMachine, rebootInside, expiredKeys, stormed = "cut machine off", "reboot in expect_disconnect", "credentials expired", "throttled for seconds"
 	cancelBuild                                    = "cancel"
+	noCapacityAfterAll                             = "no capacity after all"
 )
 
 // Kinds lists the names of all kinds of faults.
@@ -164,6 +165,9 @@ func call(r *rand.Rand) Moment {
 }
 
 // answers are the kinds that are faults of localcloud's answers.
+//
+// The SDK asks three times: a rule that strikes more often makes the whole call
+// fail, and the step that made it is tried again, perhaps by another agent.
 func answers() []kind {
 	changes := []string{"ImportKeyPair", "CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "RunInstances", "StopInstances", "CreateImage", "CopyImage", "TerminateInstances", "DeleteSecurityGroup", "DeleteKeyPair"}
 	rule := func(name string, k faults.Kind, actions []string, most int, delay time.Duration) func(*rand.Rand, Recipe) Fault {
@@ -189,16 +193,16 @@ func answers() []kind {
 	fails := regexp.MustCompile(`(?i)fail|Server\.InternalError`)
 	const s = time.Second
 	return []kind{
-		{name: "throttled", weight: 6, make: rule("throttled", faults.Throttle, asks, 4, 0)},
-		{name: "error 500", weight: 6, make: rule("error 500", faults.Internal, asks, 4, 0)},
-		{name: "connection reset", weight: 5, make: rule("connection reset", faults.Reset, asks, 2, 0)},
-		{name: "answer lost", weight: 10, make: rule("answer lost", faults.Lost, changes, 2, 0)},
-		{name: "answer lost, 500", weight: 8, make: rule("answer lost, 500", faults.Lost500, changes, 2, 0)},
+		{name: "throttled", weight: 6, make: rule("throttled", faults.Throttle, asks, 6, 0)},
+		{name: "error 500", weight: 6, make: rule("error 500", faults.Internal, asks, 6, 0)},
+		{name: "connection reset", weight: 5, make: rule("connection reset", faults.Reset, asks, 6, 0)},
+		{name: "answer lost", weight: 10, make: rule("answer lost", faults.Lost, changes, 6, 0)},
+		{name: "answer lost, 500", weight: 8, make: rule("answer lost, 500", faults.Lost500, changes, 6, 0)},
 		{name: "slow answer", weight: 4, make: rule("slow answer", faults.Slow, asks, 3, 4*s)},
 		{name: "not seen yet", weight: 5, make: rule("not seen yet", faults.Unseen, nil, 6, 2*s)},
 		{name: "stale answer", weight: 5, make: rule("stale answer", faults.Stale, nil, 6, 2*s)},
 		{name: "no capacity", weight: 3, make: rule("no capacity", faults.Capacity, nil, 2, 0)},
-		{name: "no capacity after all", weight: 3, make: rule("no capacity after all", faults.Die, nil, 1, s)},
+		{name: noCapacityAfterAll, weight: 3, make: rule(noCapacityAfterAll, faults.Die, nil, 1, s)},
 		{name: "image lingers", weight: 4, make: rule("image lingers", faults.Linger, []string{"CreateImage", "CopyImage"}, 1, 4*s)},
 		{name: "image fails", weight: 1, make: rule("image fails", faults.Fail, []string{"CreateImage"}, 1, s), fits: plain, may: always, must: always, why: fails},
 		{name: "copy fails", weight: 2, make: rule("copy fails", faults.Fail, []string{"CopyImage"}, 1, s), may: always, must: always, why: fails},

@@ -14,9 +14,9 @@ type Row struct {
 	Kind string
 	// Times is how often it was injected, Builds how many builds it hit.
 	Times, Builds int
-	// Lost, Twice, Bytes and Left are sums over the builds that it hit; a build
+	// Lost, Twice, Again, Bytes and Left are sums over the builds that it hit; a build
 	// that met several faults counts for each, as nobody knows which it was.
-	Lost, Twice, Bytes, Left int
+	Lost, Twice, Again, Bytes, Left int
 	// Lasts is the longest time that it was in force itself. Stall is the longest
 	// time from its beginning until a build that it hit was seen to go on; Alone
 	// is the same where no other fault was in force meanwhile.
@@ -49,13 +49,13 @@ func (r Report) Good() bool {
 // Write writes the report for people.
 func (r Report) Write(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "fault\ttimes\tbuilds hit\tlost\tscripts twice\tlog bytes\tleft\tlasts\tstall\talone\t")
+	fmt.Fprintln(t, "fault\ttimes\tbuilds hit\tlost\tscripts twice\tmade twice\tlog bytes\tleft\tlasts\tstall\talone\t")
 	var sum Row
 	for _, row := range r.Rows {
 		if row.Missing != "" {
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t\n", row.Kind, row.Times, row.Builds, row.Lost, row.Twice, row.Bytes, row.Left,
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t\n", row.Kind, row.Times, row.Builds, row.Lost, row.Twice, row.Again, row.Bytes, row.Left,
 			seconds(row.Lasts), seconds(row.Stall), seconds(row.Alone))
 		sum.Times += row.Times
 	}
@@ -66,10 +66,11 @@ func (r Report) Write(w io.Writer) {
 			sum.Lost++
 		}
 		sum.Twice += f.Twice
+		sum.Again += f.Again
 		sum.Bytes += f.Bytes
 		sum.Left += f.Left
 	}
-	fmt.Fprintf(t, "all\t%d\t%d\t%d\t%d\t%d\t%d\t\t\t\t\n", sum.Times, len(r.Findings), sum.Lost, sum.Twice, sum.Bytes, sum.Left+len(r.Orphans))
+	fmt.Fprintf(t, "all\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\t\t\t\n", sum.Times, len(r.Findings), sum.Lost, sum.Twice, sum.Again, sum.Bytes, sum.Left+len(r.Orphans))
 	t.Flush()
 	fmt.Fprintf(w, "\nseed %d: %d faults in %d builds, in %s; ", r.Seed, r.Faults, len(r.Findings), r.Took.Round(time.Second))
 	for _, o := range []string{"succeeded", "failed", "cancelled", "did not end"} {
@@ -171,7 +172,7 @@ func rows(strikes []*strike, findings []Finding, tracks []*track, skipped map[st
 				builds[x.Kind][t] = true
 				f := found[t.recipe.Name]
 				row.Builds++
-				row.Twice, row.Bytes, row.Left = row.Twice+f.Twice, row.Bytes+f.Bytes, row.Left+f.Left
+				row.Twice, row.Again, row.Bytes, row.Left = row.Twice+f.Twice, row.Again+f.Again, row.Bytes+f.Bytes, row.Left+f.Left
 				if f.Lost {
 					row.Lost++
 				}

@@ -29,13 +29,14 @@ type track struct {
 	journals map[string][]string    // of each machine, as last seen
 	marks    []time.Time            // when the build was seen to go on
 	created  map[string]bool        // resources, as region/id
+	made     map[string]int         // how many of a kind, in each region
 	struck   map[string][]time.Time // when rules hit, by their id
 	logSize  int64
 	ended    time.Time
 }
 
 func newTrack(b Recipe) *track {
-	return &track{recipe: b, calls: map[string]int{}, builds: map[string]bool{}, journals: map[string][]string{}, struck: map[string][]time.Time{}, created: map[string]bool{}}
+	return &track{recipe: b, calls: map[string]int{}, builds: map[string]bool{}, journals: map[string][]string{}, struck: map[string][]time.Time{}, created: map[string]bool{}, made: map[string]int{}}
 }
 
 // mark notes that the build goes on. t.mu is held.
@@ -152,6 +153,7 @@ func (w *watcher) seen(e record.Entry) {
 	for _, c := range e.Changes {
 		if c.Op == state.Created {
 			t.created[c.Region+"/"+c.ID] = true
+			t.made[c.Kind+" in "+c.Region]++
 		}
 		if c.Kind == "instance" && c.Op == state.Created && !slices.Contains(t.machines, c.ID) {
 			t.machines = append(t.machines, c.ID)
