@@ -13,7 +13,7 @@ TOOL    := $(GO) tool -modfile=tools/go.mod
 export CGO_ENABLED = 0
 export GOFLAGS     = -trimpath -buildvcs=false
 
-.PHONY: help demo build server test unit lint e2e bench faults record deps fmt clean
+.PHONY: help demo build server test unit lint e2e bench faults planted record deps fmt clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ bench: build
 faults: build
 	$(GO) build -ldflags '$(LDFLAGS)-next' -o $(BIN)/agent-next ./cmd/agent
 	$(GO) run ./laboratory/faults -bin $(BIN) -next $(BIN)/agent-next -n $(or $(N),1000) -seed $(or $(SEED),1)
+
+## make planted take safeguards out, one at a time: the laboratory must notice each
+planted: build
+	BAKEHOUSE_BIN=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 1h -v -run '^TestPlantedBugs$$' ./laboratory/
 
 ## make record  histories of real runs for the replay test, NAME=v1 (at each release)
 record: build

@@ -30,7 +30,9 @@ type baking struct {
 	site   *site.Site
 	track  *track
 	dir    string
-	rules  map[string]Fault // of the plan, by the id of their rule
+	// patience is how long it may take in all.
+	patience time.Duration
+	rules    map[string]Fault // of the plan, by the id of their rule
 
 	mu         sync.Mutex
 	cmd        *exec.Cmd // submit, while it runs
@@ -82,7 +84,7 @@ func (b *baking) bake(ctx context.Context, s *striker) (verdict, error) {
 			}()
 		}
 	}
-	limited, cancel := context.WithTimeout(ctx, patience+b.recipe.length())
+	limited, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
 	b.submit(limited)
 	b.track.mu.Lock()

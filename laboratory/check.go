@@ -60,7 +60,7 @@ func (b *baking) check(ctx context.Context, v verdict, own []*strike) (Finding, 
 	switch {
 	case v.overdue:
 		f.Outcome, f.Lost = "did not end", true
-		f.add("it did not end within %s", patience)
+		f.add("it did not end within %s", b.patience)
 	case v.status == 0, res.Error == "" && len(res.Artifacts) > 0 && cancelled(own):
 		// Cancelled when all was done: the images are there, and are named.
 		f.Outcome = "succeeded"

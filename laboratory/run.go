@@ -37,6 +37,9 @@ type Config struct {
 	First int
 	// Builds is the most builds that are begun; 0 does not limit them.
 	Builds int
+	// Patience is how long a build may take, its scripts aside, before it counts
+	// as one that does not end; 0 means 15 minutes.
+	Patience time.Duration
 	// Recipe replaces the plan; nil: the plan.
 	Recipe func(n int) Recipe
 	// Progress is told what happens; nil: nobody.
@@ -49,6 +52,9 @@ type Config struct {
 func Run(ctx context.Context, c Config) (report Report, err error) {
 	if c.Parallel == 0 {
 		c.Parallel = 6
+	}
+	if c.Patience == 0 {
+		c.Patience = patience
 	}
 	if c.Progress == nil {
 		c.Progress = io.Discard
@@ -146,7 +152,7 @@ func (l *run) recipe(n int) Recipe {
 // build makes one build and says what was found.
 func (l *run) build(ctx context.Context, r Recipe) error {
 	b := &baking{
-		recipe: r, site: l.site, track: newTrack(r), rules: map[string]Fault{},
+		recipe: r, site: l.site, track: newTrack(r), rules: map[string]Fault{}, patience: l.Patience + r.length(),
 		dir: filepath.Join(l.Dir, "builds", fmt.Sprint(r.N)),
 	}
 	b.track.marks = []time.Time{time.Now()}
