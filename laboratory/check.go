@@ -264,7 +264,7 @@ func (b *baking) checkMade(f *Finding, own []*strike) {
 	may := map[string]int{"key-pair in " + home: 1, "security-group in " + home: 1, "instance in " + home: 1}
 	for _, x := range own {
 		switch x.Kind {
-		case terminateMachine, failHost, noCapacityAfterAll: // each may cost a machine
+		case terminateMachine, failHost, rebootMachine, noCapacityAfterAll: // each may cost a machine
 			may["instance in "+home]++
 		}
 	}

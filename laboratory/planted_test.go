@@ -209,6 +209,9 @@ func (s safeguard) plant(t *testing.T, bin string) string {
 		t.Fatal(err)
 	}
 	for _, p := range programs {
+		if p.IsDir() {
+			continue
+		}
 		copyFile(t, filepath.Join(bin, p.Name()), filepath.Join(out, p.Name()))
 	}
 	target := filepath.Join(out, s.program)

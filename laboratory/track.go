@@ -153,7 +153,9 @@ func (w *watcher) seen(e record.Entry) {
 	for _, c := range e.Changes {
 		if c.Op == state.Created {
 			t.created[c.Region+"/"+c.ID] = true
-			t.made[c.Kind+" in "+c.Region]++
+			if !strings.HasPrefix(e.Action, "Describe") { // which finds images that stand in
+				t.made[c.Kind+" in "+c.Region]++
+			}
 		}
 		if c.Kind == "instance" && c.Op == state.Created && !slices.Contains(t.machines, c.ID) {
 			t.machines = append(t.machines, c.ID)
