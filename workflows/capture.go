@@ -23,6 +23,7 @@ func (b *build) capture(ctx workflow.Context) error {
 		}
 		wait, step := b.step(waits(ctx), "await-image")
 		if err := workflow.ExecuteActivity(wait, do.AwaitImage, step, got.Image).Get(wait, &got.Image); err != nil {
+			b.forgo(got.Image.ID, err)
 			return err
 		}
 		b.Image = &got.Image
@@ -66,7 +67,16 @@ func (b *build) copy(ctx workflow.Context, image builders.Image, region string) 
 	}
 	wait, step := b.step(waits(ctx), "await-copy-"+region)
 	err := workflow.ExecuteActivity(wait, do.AwaitImage, step, copied).Get(wait, &copied)
+	b.forgo(copied.ID, err)
 	return copied, err
+}
+
+// forgo stops looking out for an image that the platform says has failed: it
+// was seen, and another try removes it.
+func (b *build) forgo(image string, err error) {
+	if kind(err) == bakehouse.Failed {
+		b.Holding.Made = slices.DeleteFunc(b.Holding.Made, func(id string) bool { return id == image })
+	}
 }
 
 // finish tags, shares and deprecates one image.

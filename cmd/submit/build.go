@@ -135,9 +135,9 @@ func (b *build) prepare(c *console, u *ui.UI, path string) (*dish, error) {
 // start packs the submission and sends it.
 func (b *build) start(ctx context.Context, c *console, u *ui.UI, f *farm.Farm, d *dish) (farm.Started, bakehouse.Submission, error) {
 	pool := b.pool(c, b.poolName)
-	var patience time.Duration
+	patience := 3 * time.Second // an agent may just have been started
 	if b.local {
-		patience = 10 * time.Second // its agent may have been started just now
+		patience = 10 * time.Second // we may have started it
 	}
 	s := bakehouse.Submission{
 		Template: d.path, Title: d.title(), Cwd: d.files.Cwd, Home: d.files.Home,

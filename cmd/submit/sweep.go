@@ -72,9 +72,9 @@ func (s *sweep) run(ctx context.Context, c *console, _ []string) error {
 		}
 		return nil
 	}
-	var patience time.Duration
+	patience := 3 * time.Second // an agent may just have been started
 	if s.local {
-		patience = 10 * time.Second
+		patience = 10 * time.Second // we may have started it
 	}
 	if err := f.CheckPool(ctx, pool, patience); err != nil {
 		return err

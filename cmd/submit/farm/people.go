@@ -150,7 +150,7 @@ func (f *Farm) FollowBuild(ctx context.Context, b bakehouse.Build, id string, si
 			return bakehouse.Result{}, nil, context.Cause(ctx)
 		case err == nil:
 			return completed(res, b), nil, nil
-		case !errors.Is(err, context.DeadlineExceeded):
+		case !errors.Is(err, errNotEnded) && !passing(err):
 			return bakehouse.Result{}, nil, err
 		}
 		if s, err := f.Status(ctx, id); err == nil && s.Parked != nil && s.Parked.Since.After(since) {
@@ -159,21 +159,31 @@ func (f *Farm) FollowBuild(ctx context.Context, b bakehouse.Build, id string, si
 	}
 }
 
-// ended waits for the end of a build.
+// errNotEnded tells that a build goes on.
+var errNotEnded = errors.New("build has not ended")
+
+// ended waits for the end of a build, until ctx ends. That the build failed is
+// in the result; an error tells of trouble with the farm.
 func (f *Farm) ended(ctx context.Context, run client.WorkflowRun) (bakehouse.Result, error) {
 	var res bakehouse.Result
 	err := run.Get(ctx, &res)
+	var ended *temporal.WorkflowExecutionError
 	var app *temporal.ApplicationError
 	var cancelled *temporal.CanceledError
 	switch {
-	case ctx.Err() != nil && err != nil:
-		return res, context.DeadlineExceeded
-	case errors.As(err, &app) && app.HasDetails():
-		err = app.Details(&res)
-	case errors.As(err, &cancelled) && cancelled.HasDetails():
-		err = cancelled.Details(&res)
+	case err == nil:
+		return res, nil
+	case ctx.Err() != nil:
+		return res, errNotEnded
+	case !errors.As(err, &ended):
+		return res, err
+	case errors.As(err, &app) && app.HasDetails() && app.Details(&res) == nil:
+		return res, nil
+	case errors.As(err, &cancelled) && cancelled.HasDetails() && cancelled.Details(&res) == nil:
+		return res, nil
 	}
-	return res, err
+	res.Error = ended.Error()
+	return res, nil
 }
 
 // FollowStep hands lines of the steps whose names end in suffix to show, until
