@@ -47,6 +47,7 @@ func (t *Template) CheckAsking(ctx context.Context, v Values, sel Selection, pin
 func (e *evaluation) check(sel Selection) hcl.Diagnostics {
 	diags := e.valuate()
 	diags = append(diags, e.each(sel, func(chosen, *part, *schema.Arguments) {})...)
+	diags = append(diags, e.strays()...)
 	return e.polish(append(diags, e.reportGaps()...))
 }
 

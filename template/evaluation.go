@@ -69,6 +69,11 @@ func (t *Template) evaluation(v Values, pin Pinned) *evaluation {
 		}
 		vars[decl.name] = value
 	}
+	if t.legacy { // what nobody has declared may be given all the same
+		for name, value := range v.vars {
+			vars[name] = value
+		}
+	}
 	return t.resume(Scope{vars: vars, env: v.env, raw: v.raw, pin: pin, locals: map[string]cty.Value{}, data: map[string]cty.Value{}})
 }
 
@@ -200,7 +205,7 @@ func (e *evaluation) render(site string, c interpolate.Context) func(arg, s stri
 	c.Time = e.scope.pin.Time
 	c.Version = e.scope.pin.version()
 	c.Dir = e.t.files.Cwd
-	c.User, c.Unknown = e.user, e.unknown
+	c.User, c.Unknown, c.Lenient = e.user, e.unknown, true
 	if e.t.legacy {
 		c.TemplateDir = e.t.files.Abs(e.t.base)
 	}

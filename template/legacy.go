@@ -19,6 +19,8 @@ type legacyBuild struct {
 	provisioners []part
 	cleanup      *part
 	chains       [][]part
+	// mentions are the user variables that the components use.
+	mentions []mention
 }
 
 // loadLegacy reads a JSON template of Packer's older kind.
@@ -72,6 +74,10 @@ func (t *Template) loadLegacy(path string) hcl.Diagnostics {
 			}
 		}
 		diags = append(diags, more...)
+		switch name {
+		case "builders", "provisioners", "error-cleanup-provisioner", "post-processors":
+			b.legacy.mentions = append(b.legacy.mentions, mentions(m.value)...)
+		}
 	}
 	for _, m := range body.members {
 		if rootKey(m.name) == "sensitive-variables" && !isNull(m.value) {
@@ -286,7 +292,7 @@ func (e *evaluation) legacyOutline(b *build) (*outline, hcl.Diagnostics) {
 		secret := false
 		name, err := interpolate.Render(c.name, interpolate.Context{
 			Time: e.scope.pin.Time, Seed: e.scope.pin.Seed, User: e.user, Unknown: e.unknown, Version: e.scope.pin.version(),
-			Spend: e.budget.Spend, Used: func(name string) { secret = secret || e.guarded[name] },
+			Spend: e.budget.Spend, Used: func(name string) { secret = secret || e.guarded[name] }, Lenient: true,
 		})
 		if secret {
 			diags = append(diags, failureAt(c.block, "A name cannot be sensitive",
@@ -342,12 +348,9 @@ func (t *Template) legacyVariables(in Inputs) (Values, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
 	out := Values{vars: map[string]cty.Value{}, env: map[string]string{}, raw: map[string]bool{}}
 	set := func(name, value string) {
-		v := t.variable(name)
-		if v == nil {
-			return // Packer does not mind, either
-		}
+		// Like Packer, we do not mind one that is not declared: it can be used.
 		out.vars[name] = cty.StringVal(value)
-		if v.sensitive {
+		if v := t.variable(name); v != nil && v.sensitive {
 			out.vars[name] = out.vars[name].Mark(sensitive)
 		}
 		out.raw[name] = true

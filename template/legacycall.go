@@ -9,7 +9,7 @@ import (
 // nestedUser puts the values of user variables where {{ }} hands them to another
 // function: {{clean_resource_name (user `x`)}}, {{user `x` | upper}}. What does
 // not parse is left for the component, which says what is wrong with it.
-func nestedUser(s string, value func(name string) (string, bool)) string {
+func nestedUser(s string, value func(name string) string) string {
 	if !strings.Contains(s, "{{") || !strings.Contains(s, "user") {
 		return s
 	}
@@ -27,7 +27,7 @@ func nestedUser(s string, value func(name string) (string, bool)) string {
 }
 
 type userWalk struct {
-	value   func(string) (string, bool)
+	value   func(string) string
 	changed bool
 }
 
@@ -87,10 +87,7 @@ func (w *userWalk) call(c *parse.CommandNode) *parse.StringNode {
 	if !ok {
 		return nil
 	}
-	value, ok := w.value(name.Text)
-	if !ok {
-		return nil
-	}
+	value := w.value(name.Text)
 	w.changed = true
 	return &parse.StringNode{NodeType: parse.NodeString, Pos: c.Pos, Quoted: strconv.Quote(value), Text: value}
 }

@@ -104,23 +104,17 @@ func (e *evaluation) insertUser(s string, used func(name string)) (string, error
 		if e.unknown[name] {
 			err = schema.ErrUnknown
 		}
-		value, ok := e.user[name]
-		if !ok {
-			return call
-		}
+		value := e.user[name] // nothing, if it is not declared
 		used(name)
 		// What the value holds is not to be rendered again.
 		return strings.ReplaceAll(value, "{{", "{{`{{`}}")
 	})
-	s = nestedUser(s, func(name string) (string, bool) {
+	s = nestedUser(s, func(name string) string {
 		if e.unknown[name] {
 			err = schema.ErrUnknown
 		}
-		value, ok := e.user[name]
-		if ok {
-			used(name)
-		}
-		return value, ok
+		used(name)
+		return e.user[name]
 	})
 	return s, err
 }

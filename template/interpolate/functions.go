@@ -64,7 +64,7 @@ func (c Context) functions() template.FuncMap {
 				return "", ErrUnknown
 			}
 			v, ok := c.User[name]
-			if !ok {
+			if !ok && !c.Lenient {
 				return "", fmt.Errorf("user variable %q is not declared", name)
 			}
 			return v, nil

@@ -43,6 +43,9 @@ type Context struct {
 	// User are the user variables of a legacy JSON template; nil in HCL, where
 	// they are not allowed.
 	User map[string]string
+	// Lenient tells that a user variable which is not in User renders as nothing
+	// instead of being an error.
+	Lenient bool
 	// Unknown are the user variables whose values are not known yet: what refers
 	// to one renders as ErrUnknown.
 	Unknown map[string]bool
