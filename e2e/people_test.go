@@ -131,6 +131,9 @@ build {
 	if code != 0 || strings.Contains(out, "baked") || !strings.Contains(out, "us-west-2: ami-") {
 		t.Errorf("retry: exit %d\n%s", code, out)
 	}
+	if out, code := s.ask(dir, "cancel", again[1]); code != 0 || !strings.Contains(out, "ended already") {
+		t.Errorf("cancel of what is over: exit %d\n%s", code, out)
+	}
 	if amis := manifest(t, filepath.Join(dir, "packer-manifest.json")); len(amis) != 2 {
 		t.Errorf("manifest: %v, want two regions", amis)
 	}

@@ -215,7 +215,8 @@ func TestNothingIsLeft(t *testing.T) {
 		{name: "cancelled while an image is copied", before: on("await-image east", 1, errHang), cancelAt: "await-image east", want: "build was cancelled"},
 		{name: "intermediate image", hcl: strings.Replace(plain, `regions `, "junk = true\n  regions ", 1), images: 2},
 		{name: "image is given up", hcl: strings.Replace(plain, "keep = true", "keep = false", 1), images: 0, calls: map[string]int{"release": 2}},
-		{name: "abort leaves everything", before: on("script knead", 9, no), onError: "abort", want: "Script exited with non-zero exit status: 3", left: true, calls: map[string]int{"release": 0}},
+		{name: "abort leaves everything", before: on("script knead", 9, no), onError: "abort", want: "Script exited with non-zero exit status: 3", left: true, calls: map[string]int{"release": 0, "script scrape": 0}},
+		{name: "only the cleanup provisioner", before: on("script knead", 9, no), onError: "run-cleanup-provisioner", want: "Script exited with non-zero exit status: 3", left: true, calls: map[string]int{"release": 0, "script scrape": 1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -35,6 +35,16 @@ func (k *cancel) run(ctx context.Context, c *console, args []string) error {
 	if err != nil {
 		return err
 	}
+	if !e.Running() && e.IsBuild {
+		// What is kept of a build that failed is given back.
+		if kept, err := f.Living(ctx, e.ID); err == nil {
+			if err := f.Cancel(ctx, kept, ""); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.out, "What was kept of build %s is given back.\n", e.ID)
+			return nil
+		}
+	}
 	if !e.Running() {
 		fmt.Fprintf(c.out, "%s %s has ended already: %s.\n", kind(e), e.ID, e.Status)
 		return nil
