@@ -166,8 +166,8 @@ func call(r *rand.Rand) Moment {
 
 // answers are the kinds that are faults of localcloud's answers.
 //
-// The SDK asks three times: a rule that strikes more often makes the whole call
-// fail, and the step that made it is tried again, perhaps by another agent.
+// A rule that strikes more often than the SDK asks makes the whole call fail, and
+// the step that made it is tried again, perhaps by another agent.
 func answers() []kind {
 	changes := []string{"ImportKeyPair", "CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "RunInstances", "StopInstances", "CreateImage", "CopyImage", "TerminateInstances", "DeleteSecurityGroup", "DeleteKeyPair"}
 	rule := func(name string, k faults.Kind, actions []string, most int, delay time.Duration) func(*rand.Rand, Recipe) Fault {

@@ -90,6 +90,15 @@ func (b Recipe) length() (d time.Duration) {
 	return d
 }
 
+// asks is how often a call is asked in all, of which the default is ten. With
+// two, calls fail as a whole, and the step that made them is tried again.
+func (b Recipe) asks() int {
+	if b.N%3 == 0 {
+		return 10
+	}
+	return 2
+}
+
 // Regions that images are copied to.
 var copies = []string{"us-west-2", "eu-west-1"}
 
@@ -160,6 +169,7 @@ func (b Recipe) write(dir, access string) error {
 	fmt.Fprintf(&t, `source "amazon-ebs" "%[1]s" {
   access_key    = "%[2]s"
   secret_key    = "laboratory"
+  max_retries   = %[6]d
   region        = "%[3]s"
   ami_regions   = ["%[4]s"]
   ami_name      = "%[1]s-{{timestamp}}"
@@ -174,7 +184,7 @@ func (b Recipe) write(dir, access string) error {
 
 build {
   sources = ["source.amazon-ebs.%[1]s"]
-`, b.Name, b.Key, home, strings.Join(copies, `", "`), access)
+`, b.Name, b.Key, home, strings.Join(copies, `", "`), access, b.asks())
 	if b.Upload {
 		t.WriteString("  provisioner \"file\" {\n    source      = \"payload\"\n    destination = \"/home/ubuntu/payload\"\n  }\n")
 		if err := os.WriteFile(filepath.Join(dir, "payload"), b.payload(), 0o600); err != nil {
