@@ -84,6 +84,9 @@ build {
 	if out, code := s.ask(dir, "exec", id, "--", "sh", "-c", "echo 'on the machine'; exit 5"); code != 5 || !strings.Contains(out, "on the machine") {
 		t.Errorf("exec: exit %d\n%s", code, out)
 	}
+	if out, code := s.ask(dir, "exec", id, "cat ~/.bakehouse/*/expire.limit"); code != 0 || strings.TrimSpace(out) != "5h0m0s" {
+		t.Errorf("the machine would not switch itself off: exit %d\n%s", code, out)
+	}
 	if out, code := s.ask(dir, "ssh", id, "--", "touch ~/mended && whoami"); code != 0 || !strings.Contains(out, "ubuntu") {
 		t.Errorf("ssh: exit %d\n%s", code, out)
 	}
