@@ -40,6 +40,7 @@ type Finding struct {
 	Kinds []string
 
 	status int // of submit
+	images []localImage
 }
 
 func (f *Finding) add(format string, args ...any) {
@@ -78,6 +79,7 @@ func (b *baking) check(ctx context.Context, v verdict, own []*strike) (Finding, 
 	var images []localImage
 	if f.Outcome == "succeeded" {
 		images = b.checkImages(ctx, &f, res)
+		f.images = images
 	}
 	b.checkRuns(ctx, &f, v, images)
 	b.checkMade(&f, own)
@@ -242,11 +244,11 @@ func (b *baking) checkRuns(ctx context.Context, f *Finding, v verdict, images []
 	shown := readLog(v.shown)
 	for _, run := range slices.Sorted(maps.Keys(known)) {
 		if text, n := shown.compare(known[run], whole[run]); text != "" {
-			f.add("shown by submit, not the %s", text)
+			f.add("shown by submit: %s", text)
 			f.Bytes += n
 		}
 		if text, n := log.compare(known[run], whole[run]); text != "" {
-			f.add("%s", text)
+			f.add("log: %s", text)
 			f.Bytes += n
 		}
 	}

@@ -151,7 +151,7 @@ func readLog(text string) logged {
 	return l
 }
 
-// compare says how the log differs from what a run wrote: bytes that are
+// compare says how a log differs from what a run wrote: bytes that are
 // missing, or there more than once. Of a run that was cut short, the log may
 // lack the end.
 func (l logged) compare(want *ran, whole bool) (trouble string, bytes int) {
@@ -185,9 +185,9 @@ func (l logged) compare(want *ran, whole bool) (trouble string, bytes int) {
 	}
 	switch {
 	case missing+doubled+strange > 0:
-		return fmt.Sprintf("log: script %d, run %.8s: %d bytes missing, %d doubled, %d that nobody wrote", want.script, want.run, missing, doubled, strange), missing + doubled + strange
+		return fmt.Sprintf("script %d, run %.8s: %d bytes missing, %d doubled, %d that nobody wrote", want.script, want.run, missing, doubled, strange), missing + doubled + strange
 	case !inOrder(got):
-		return fmt.Sprintf("log: script %d, run %.8s: lines are not in their order", want.script, want.run), 1
+		return fmt.Sprintf("script %d, run %.8s: lines are not in their order", want.script, want.run), 1
 	}
 	return "", 0
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -98,8 +99,10 @@ func Run(ctx context.Context, c Config) (report Report, err error) {
 	report = Report{Seed: c.Seed, Faults: l.striker.count(), Findings: l.findings, Skipped: l.striker.skipped, Took: time.Since(started)}
 	slices.SortFunc(report.Findings, func(a, b Finding) int { return a.Number - b.Number })
 	report.Rows, report.Quiet = rows(l.striker.strikes, l.findings, l.tracks, l.striker.skipped)
-	report.Orphans, err = orphans(ctx, s)
-	return report, err
+	if report.Orphans, err = orphans(ctx, s); err != nil {
+		return report, err
+	}
+	return report, l.boot(ctx, report.Findings)
 }
 
 // A run is the laboratory at work.
@@ -186,6 +189,37 @@ func (l *run) build(ctx context.Context, r Recipe) error {
 	fmt.Fprintln(l.Progress)
 	for _, t := range f.Trouble {
 		fmt.Fprintln(l.Progress, "      TROUBLE:", t)
+	}
+	return nil
+}
+
+// boots is how many images are booted in the end.
+const boots = 4
+
+// boot launches machines from some of the images, each time in another region,
+// and reads the journal inside, as who uses the image would find it.
+func (l *run) boot(ctx context.Context, findings []Finding) error {
+	n := 0
+	for i := range findings {
+		f := &findings[i]
+		if len(f.images) == 0 || n == boots {
+			continue
+		}
+		img := f.images[n%len(f.images)]
+		n++
+		out, err := l.site.Command(ctx, "localcloud", "run", "-endpoint", l.site.Endpoint(), "-region", img.region, img.id, "--", "cat", "lab/journal").Output()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			f.add("its image %s in %s does not boot: %v", img.id, img.region, err)
+			continue
+		}
+		trouble, twice := wholeJournal(l.recipe(f.Number), strings.Split(strings.TrimSpace(string(out)), "\n"))
+		for _, t := range trouble {
+			f.add("booted in %s: %s", img.region, t)
+		}
+		f.Twice += twice
 	}
 	return nil
 }
