@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	commonpb "go.temporal.io/api/common/v1"
@@ -276,17 +279,28 @@ func TestMask(t *testing.T) {
 		secrets    []string
 		text, want string
 	}{
-		"none":              {nil, "a secret", "a secret"},
-		"every occurrence":  {[]string{"horse"}, "horse horse-horse", "<sensitive> <sensitive>-<sensitive>"},
-		"longest first":     {[]string{"horse", "horse-battery"}, "horse-battery horse", "<sensitive> <sensitive>"},
-		"overlap":           {[]string{"abcdef", "cdefgh"}, "abcdefgh", "<sensitive>gh"},
-		"short ones stay":   {[]string{"", "a", "22", "yes"}, "yes, a 22", "yes, a 22"},
-		"white space stays": {[]string{"     "}, "a      b", "a      b"},
-		"each line":         {[]string{"-----BEGIN KEY\nMIIabc\n-----END KEY\n"}, "x: MIIabc", "x: <sensitive>"},
-		"lines with CR":     {[]string{"first\r\nsecond\r\n"}, "first then second", "<sensitive> then <sensitive>"},
-		"whole, other ends": {[]string{"ab\r\ncd"}, "[ab\ncd]", "[<sensitive>]"},
-		"indented":          {[]string{"key: |\n    MIIabc"}, "MIIabc", "<sensitive>"},
-		"value of a mask":   {[]string{"sensitive", "horse"}, "horse", "<sensitive>"},
+		"none":               {nil, "a secret", "a secret"},
+		"every occurrence":   {[]string{"horse"}, "horse horse-horse", "<sensitive> <sensitive>-<sensitive>"},
+		"longest first":      {[]string{"horse", "horse-battery"}, "horse-battery horse", "<sensitive> <sensitive>"},
+		"overlap":            {[]string{"abcdef", "cdefgh"}, "xabcdefghx", "x<sensitive>x"},
+		"overlap of three":   {[]string{"abcdef", "efghij", "bcdefghi"}, "-abcdefghij-", "-<sensitive>-"},
+		"overlap of itself":  {[]string{"abab"}, "abababx", "<sensitive>x"},
+		"one within":         {[]string{"bcde", "abcdefgh"}, "abcdefgh abcdef", "<sensitive> a<sensitive>f"},
+		"next to each other": {[]string{"horse", "battery"}, "horsebattery", "<sensitive>"},
+		"begun only":         {[]string{"abcdefgh", "cdex"}, "abcdefg abcdex", "abcdefg ab<sensitive>"},
+		"not of letters":     {[]string{"\x00\xff\xfe\x01"}, "a\x00\xff\xfe\x01b", "a<sensitive>b"},
+		"very long":          {[]string{strings.Repeat("0123456789", 1000)}, "<" + strings.Repeat("0123456789", 1000) + ">", "<<sensitive>>"},
+		"a bit long":         {[]string{long[:1500]}, "<" + long[:1500] + ">", "<<sensitive>>"},
+		"a piece":            {[]string{long}, "<" + long[1024:2048] + ">", "<<sensitive>>"},
+		"short ones stay":    {[]string{"", "a", "22", "yes"}, "yes, a 22", "yes, a 22"},
+		"white space stays":  {[]string{"     "}, "a      b", "a      b"},
+		"each line":          {[]string{"-----BEGIN KEY\nMIIabc\n-----END KEY\n"}, "x: MIIabc", "x: <sensitive>"},
+		"CR in text only":    {[]string{"first\nsecond"}, "first\r\nsecond\r\n", "<sensitive>\r\n<sensitive>\r\n"},
+		"CR in secret only":  {[]string{"first\r\nsecond\r\n"}, "first\nsecond\n", "<sensitive>"},
+		"lines with CR":      {[]string{"first\r\nsecond\r\n"}, "first then second", "<sensitive> then <sensitive>"},
+		"whole, other ends":  {[]string{"ab\r\ncd"}, "[ab\ncd]", "[<sensitive>]"},
+		"indented":           {[]string{"key: |\n    MIIabc"}, "MIIabc", "<sensitive>"},
+		"value of a mask":    {[]string{"sensitive", "horse"}, "horse", "<sensitive>"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -302,13 +316,131 @@ func TestMask(t *testing.T) {
 }
 
 func TestPending(t *testing.T) {
-	m := secret.NewMasker([]string{"abcabd", "abcdef"})
-	tests := map[string]int{
-		"": 0, "xyz": 0, "a": 1, "xa": 1, "xab": 2, "xabcab": 5, "abcabc": 3, "xabcabd": 0, "abcde": 5, "abcdex": 0,
+	tests := []struct {
+		secrets []string
+		want    map[string]int
+	}{
+		{[]string{"abcabd", "abcdef"}, map[string]int{
+			"": 0, "xyz": 0, "a": 1, "xa": 1, "xab": 2, "xabcab": 5, "abcabc": 3, "xabcabd": 0, "abcde": 5, "abcdex": 0,
+		}},
+		// The first is there whole, and must not be cut for the second.
+		{[]string{"abcdef", "cdefgh"}, map[string]int{"xabcdef": 6, "xabcdefg": 7, "abcdefgh": 0, "cdefg": 5}},
+		{[]string{"abab"}, map[string]int{"abab": 4, "ababx": 0, "ababab": 6}},
+		{[]string{"horse", "horse-battery"}, map[string]int{"horse": 5, "horse-": 6, "horse!": 0}},
+		{[]string{long}, map[string]int{long[:500]: 500, "x" + long[:1023]: 1023}},
 	}
-	for text, want := range tests {
-		if got := m.Pending(text); got != want {
-			t.Errorf("Pending(%q) = %d, not %d", text, got, want)
+	for _, tt := range tests {
+		m := secret.NewMasker(tt.secrets)
+		for text, want := range tt.want {
+			if got := m.Pending(text); got != want {
+				t.Errorf("Pending(%q) with %q = %d, not %d", text, tt.secrets, got, want)
+			}
 		}
 	}
+}
+
+// long is without repetition.
+var long = func() string {
+	var b strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&b, "%d,", i)
+	}
+	return b.String()[:3000]
+}()
+
+// However text is cut on its way, it is masked as if it were whole.
+func TestMaskInPieces(t *testing.T) {
+	secrets := []string{"abab", "babc", "abcabc", "cccc", "bcca"}
+	m := secret.NewMasker(secrets)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 3000 {
+		text := make([]byte, 1+rng.IntN(40))
+		for i := range text {
+			text[i] = "abc-"[rng.IntN(4)]
+		}
+		hidden := make([]bool, len(text)) // by trying every secret at every place
+		for _, s := range secrets {
+			for i := range text {
+				if strings.HasPrefix(string(text[i:]), s) {
+					for j := range s {
+						hidden[i+j] = true
+					}
+				}
+			}
+		}
+		var want strings.Builder
+		for i, h := range hidden {
+			switch {
+			case !h:
+				want.WriteByte(text[i])
+			case i == 0 || !hidden[i-1]:
+				want.WriteString("*")
+			}
+		}
+		shown := func(s string) string { return strings.ReplaceAll(s, secret.Sensitive, "*") }
+		if got := shown(m.Mask(string(text))); got != want.String() {
+			t.Fatalf("%s becomes %s, want %s", text, got, &want)
+		}
+		var got strings.Builder
+		held := ""
+		for rest := string(text); rest != ""; {
+			n := 1 + rng.IntN(len(rest))
+			held, rest = held+rest[:n], rest[n:]
+			if rest == "" {
+				got.WriteString(m.Mask(held))
+				break
+			}
+			keep := m.Pending(held)
+			got.WriteString(m.Mask(held[:len(held)-keep]))
+			held = held[len(held)-keep:]
+		}
+		// Secrets that touch are one mask, or two when they came apart.
+		once := regexp.MustCompile(`\*+`)
+		if got := once.ReplaceAllString(shown(got.String()), "*"); got != want.String() {
+			t.Fatalf("%s in pieces becomes %s, want %s", text, got, &want)
+		}
+	}
+}
+
+// Secrets and text that are made to be slow are not.
+func TestMaskHostile(t *testing.T) {
+	start := time.Now()
+	same := strings.Repeat("a", 1<<20)
+	m := secret.NewMasker([]string{same + "b", same + "c", strings.Repeat("a\n", 1<<20), strings.Repeat("xy", 8<<20)})
+	for _, line := range []string{strings.Repeat("a", 64<<10), strings.Repeat("a", 64<<10-1) + "d", strings.Repeat("xyx", 20<<10)} {
+		for range 20 {
+			m.Mask(line)
+			m.Pending(line)
+		}
+	}
+	if d := time.Since(start); d > time.Minute { // a naive search takes hours
+		t.Errorf("took %s", d)
+	}
+}
+
+func BenchmarkMask(b *testing.B) {
+	var secrets []string
+	for i := range 100 {
+		secrets = append(secrets, fmt.Sprintf("secret-%d-of-many", i*i))
+	}
+	secrets = append(secrets, long, strings.Repeat(long, 300))
+	m := secret.NewMasker(secrets)
+	line := strings.Repeat("Get:1 http://deb.debian.org/debian bookworm/main amd64 secret- Packages [8,786 kB]\n", 100)
+	b.Run("mask", func(b *testing.B) {
+		b.SetBytes(int64(len(line)))
+		for b.Loop() {
+			m.Mask(line)
+		}
+	})
+	b.Run("pending", func(b *testing.B) {
+		b.SetBytes(int64(len(line)))
+		for b.Loop() {
+			m.Pending(line)
+		}
+	})
+	b.Run("new", func(b *testing.B) {
+		for b.Loop() {
+			secret.NewMasker(secrets)
+		}
+	})
 }
