@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -152,6 +153,9 @@ func (e *evaluation) override(args *schema.Arguments, p *part, u use) hcl.Diagno
 	return nil
 }
 
+// logins are the members of build that let somebody in.
+var logins = []string{"Password", "SSHPrivateKey", "WinRMPassword"}
+
 // standard are the members of build that every machine has.
 var standard = []string{
 	"name", "ID", "Host", "Port", "User", "Password", "ConnType", "PackerRunUUID",
@@ -182,6 +186,10 @@ func (e *evaluation) buildObject(u use, known map[string]string) cty.Value {
 		obj["PackerRunUUID"] = cty.StringVal(e.scope.pin.RunUUID)
 		for name, s := range known {
 			obj[name] = cty.StringVal(s)
+			if s != "" && slices.Contains(logins, name) {
+				obj[name] = obj[name].Mark(sensitive)
+				e.secret(s)
+			}
 		}
 		return cty.ObjectVal(obj)
 	}

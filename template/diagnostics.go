@@ -2,8 +2,12 @@ package template
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -240,17 +244,30 @@ func secretsOf(values map[string]cty.Value) map[string]bool {
 }
 
 // scrub takes secrets out of the words of diagnostics: a function may have
-// quoted its argument. Short ones stay, since they would be found everywhere.
+// quoted its argument. Short ones are found in quotes only, since they are part
+// of other words everywhere.
 func scrub(diags hcl.Diagnostics, secrets map[string]bool) hcl.Diagnostics {
-	for i, d := range diags {
-		clean := *d
-		for s := range secrets {
-			if len(s) >= 4 {
-				clean.Summary = strings.ReplaceAll(clean.Summary, s, "<sensitive>")
-				clean.Detail = strings.ReplaceAll(clean.Detail, s, "<sensitive>")
-			}
+	var pairs []string
+	longest := slices.SortedFunc(maps.Keys(secrets), func(a, b string) int {
+		return cmp.Or(len(b)-len(a), strings.Compare(a, b))
+	})
+	for _, s := range longest {
+		switch {
+		case s == "":
+		case len(s) >= 4:
+			pairs = append(pairs, s, "<sensitive>")
+		default:
+			pairs = append(pairs, strconv.Quote(s), "<sensitive>", "'"+s+"'", "<sensitive>", "`"+s+"`", "<sensitive>")
 		}
-		diags[i] = &clean
+	}
+	if len(pairs) == 0 {
+		return diags
+	}
+	clean := strings.NewReplacer(pairs...)
+	for i, d := range diags {
+		d := *d
+		d.Summary, d.Detail = clean.Replace(d.Summary), clean.Replace(d.Detail)
+		diags[i] = &d
 	}
 	return diags
 }

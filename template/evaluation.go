@@ -210,10 +210,15 @@ func (e *evaluation) render(site string, c interpolate.Context) func(arg, s stri
 		c.TemplateDir = e.t.files.Abs(e.t.base)
 	}
 	c.Spend = e.budget.Spend
-	var secret bool // something sensitive was used
-	c.Used = func(name string) { secret = secret || e.guarded[name] }
+	var secret bool   // something sensitive was used
+	var hide []string // what it was
+	c.Used = func(name string) {
+		if e.guarded[name] {
+			secret, hide = true, append(hide, e.user[name])
+		}
+	}
 	return func(arg, s string, late bool) (string, error) {
-		secret = false
+		secret, hide = false, nil
 		if late {
 			if err := c.Check(s); err != nil {
 				return "", err
@@ -227,11 +232,14 @@ func (e *evaluation) render(site string, c interpolate.Context) func(arg, s stri
 		c.Seed = e.scope.pin.Seed + "\x00{{}}" + site + "." + arg
 		s, err := interpolate.Render(s, c)
 		if errors.Is(err, interpolate.ErrUnknown) {
-			err = schema.ErrUnknown
+			return "", schema.ErrUnknown
 		}
-		if err == nil && secret {
+		if err != nil {
+			return "", fn.Discreet(err, hide)
+		}
+		if secret {
 			e.secret(s)
 		}
-		return s, err
+		return s, nil
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/bakehouse-farm/bakehouse/template/function"
 	"github.com/bakehouse-farm/bakehouse/template/interpolate"
 )
 
@@ -18,15 +19,20 @@ func (e *evaluation) renderUser() hcl.Diagnostics {
 			e.guarded[v.name] = true
 		}
 	}
-	var vain error  // of the last lookup
-	var secret bool // the value holds one
+	var vain error    // of the last lookup
+	var secret bool   // the value holds one
+	var hide []string // which
 	c := interpolate.Context{
 		Time: e.scope.pin.Time, Version: e.scope.pin.version(), Dir: e.t.files.Cwd,
 		TemplateDir: e.t.files.Abs(e.t.base), User: e.user, Unknown: e.unknown,
 		Env:   func(name string) string { return e.scope.env[name] },
 		Spend: e.budget.Spend,
 		// What is made of something sensitive is sensitive, too.
-		Used: func(name string) { secret = secret || e.guarded[name] },
+		Used: func(name string) {
+			if e.guarded[name] {
+				secret, hide = true, append(hide, e.user[name])
+			}
+		},
 		Ask: func(name string, args ...string) (s string, err error) {
 			secret = secret || lookups[name].secret
 			s, err = e.ask(name, args...)
@@ -60,13 +66,13 @@ func (e *evaluation) renderUser() hcl.Diagnostics {
 				return hcl.Diagnostics{failure("Template goes beyond a limit", "The user variables: %s.", err)}
 			}
 			c.Seed = e.scope.pin.Seed + "\x00{{}}variable." + name
-			vain, secret = nil, false
+			vain, secret, hide = nil, false, nil
 			value, err := interpolate.Render(s, c)
 			switch {
 			case errors.Is(err, interpolate.ErrUnknown):
 				e.unknown[name] = true
 			case err != nil:
-				errs[name], causes[name] = err, vain
+				errs[name], causes[name] = function.Discreet(err, hide), vain
 				continue // perhaps it refers to one that comes later
 			case secret:
 				e.guarded[name] = true
