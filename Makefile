@@ -64,7 +64,7 @@ bench: build
 ## make faults  inject N=1000 faults into builds of real processes; SEED=1 is the plan
 faults: build
 	$(GO) build -ldflags '$(LDFLAGS)-next' -o $(BIN)/agent-next ./cmd/agent
-	$(GO) run ./laboratory/faults -bin $(BIN) -next $(BIN)/agent-next -n $(or $(N),1000) -seed $(or $(SEED),1)
+	$(GO) run ./laboratory/faults -bin $(BIN) -next $(BIN)/agent-next -n $(or $(N),1000) -seed $(or $(SEED),1) -packer $(or $(PACKER),1)
 
 ## make planted take safeguards out, one at a time: the laboratory must notice each
 planted: build

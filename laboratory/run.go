@@ -166,6 +166,7 @@ func (l *run) build(ctx context.Context, r Recipe) error {
 	if err != nil {
 		return err
 	}
+	l.striker.rebooted(b)
 	own := l.striker.of(r.N)
 	f, err := b.check(ctx, v, own)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/bakehouse-farm/bakehouse/laboratory/wire"
 	"github.com/bakehouse-farm/bakehouse/localcloud"
 	"github.com/bakehouse-farm/bakehouse/localcloud/faults"
+	"github.com/bakehouse-farm/bakehouse/localcloud/state"
 )
 
 // A strike is a fault that has happened.
@@ -127,19 +128,19 @@ func (s *striker) act(ctx context.Context, f Fault, b *baking, x *strike) error 
 	case delayedNetwork:
 		return s.weather(ctx, agent, f.Cable, wire.Weather{Delay: 400}, f.For)
 	case terminateMachine, terminateMachine + ", policy fail":
-		return s.machine(ctx, b, x, localcloud.Terminate, "")
+		return s.machine(b, x, localcloud.Terminate, "")
 	case failHost:
-		return s.machine(ctx, b, x, localcloud.FailHost, "")
+		return s.machine(b, x, localcloud.FailHost, "")
 	case rebootMachine:
-		return s.machine(ctx, b, x, localcloud.HardReboot, "")
+		return s.machine(b, x, localcloud.HardReboot, "")
 	case freezeMachine:
-		return s.machine(ctx, b, x, localcloud.Freeze, localcloud.Thaw)
+		return s.machine(b, x, localcloud.Freeze, localcloud.Thaw)
 	case pauseLogin:
-		return s.machine(ctx, b, x, localcloud.PauseSSHD, localcloud.ResumeSSHD)
+		return s.machine(b, x, localcloud.PauseSSHD, localcloud.ResumeSSHD)
 	case cutMachine:
-		return s.machine(ctx, b, x, localcloud.Cut, localcloud.Mend)
+		return s.machine(b, x, localcloud.Cut, localcloud.Mend)
 	case fillMachine:
-		return s.machine(ctx, b, x, localcloud.Fill, localcloud.Free)
+		return s.machine(b, x, localcloud.Fill, localcloud.Free)
 	case expiredKeys:
 		return s.rule(ctx, b, faults.Rule{Kind: faults.Expired, Code: "ExpiredToken"}, f.For)
 	case stormed:
@@ -266,14 +267,18 @@ func (s *striker) weather(ctx context.Context, a *site.Agent, cable string, w wi
 }
 
 // machine does something to a build's machine, and takes it back if it can be.
-func (s *striker) machine(ctx context.Context, b *baking, x *strike, act, back localcloud.Act) error {
+func (s *striker) machine(b *baking, x *strike, act, back localcloud.Act) error {
 	id := b.track.machine()
 	if id == "" {
 		return errors.New("there was no machine")
 	}
 	asked := time.Now()
-	if err := s.breaks(ctx, act, id); err != nil {
-		return fmt.Errorf("the machine was not to be had")
+	f := localcloud.MachineFault{Act: act, Instances: []string{id}}
+	if act == localcloud.FailHost && x.Agent == 1 { // as good a lot as any
+		f.To = state.Stopped
+	}
+	if err := s.breaks(f); err != nil {
+		return errors.New("the machine was not to be had")
 	}
 	script, _ := at(b.track.journal(id))
 	// The last line of a script may have been its last act.
@@ -282,15 +287,18 @@ func (s *striker) machine(ctx context.Context, b *baking, x *strike, act, back l
 		return nil
 	}
 	time.Sleep(x.For)
-	_ = s.breaks(ctx, back, id) // it may have gone
+	_ = s.breaks(localcloud.MachineFault{Act: back, Instances: []string{id}}) // it may have gone
 	return nil
 }
 
 // breaks does something to a machine as soon as localcloud can be asked.
-func (s *striker) breaks(ctx context.Context, act localcloud.Act, id string) error {
+func (s *striker) breaks(f localcloud.MachineFault) error {
 	var err error
 	for range 20 {
-		if _, err = s.site.Control().Break(ctx, localcloud.MachineFault{Act: act, Instances: []string{id}}); err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		_, err = s.site.Control().Break(ctx, f)
+		cancel()
+		if err == nil {
 			return nil
 		}
 		time.Sleep(250 * time.Millisecond)
@@ -310,6 +318,15 @@ func (s *striker) rule(ctx context.Context, b *baking, r faults.Rule, length tim
 		return errors.New("nothing was asked meanwhile")
 	}
 	return nil
+}
+
+// rebooted counts the reboots that scripts of the build have made.
+func (s *striker) rebooted(b *baking) {
+	for i, script := range b.recipe.Scripts {
+		if script.Reboots && b.track.reached(Moment{Script: i + 2}) {
+			s.note(&strike{Fault: Fault{Kind: rebootInside}, build: b.recipe.N, hit: []*track{b.track}})
+		}
+	}
 }
 
 // journal returns the journal of a machine as last seen.

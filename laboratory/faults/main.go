@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -65,7 +66,9 @@ func run(args []string) (good bool, err error) {
 		report.Write(os.Stdout)
 		good = report.Good()
 	}
-	if *packer > 0 {
+	if _, err := exec.LookPath("packer"); *packer > 0 && err != nil {
+		fmt.Println("\nnot compared with Debian's packer, which is not installed (apt-get install packer)")
+	} else if *packer > 0 {
 		table, notes, err := laboratory.RunPacker(ctx, laboratory.PackerConfig{Bin: c.Bin, Trials: *packer, Seed: c.Seed, Progress: os.Stderr})
 		if err != nil {
 			return false, err
