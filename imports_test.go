@@ -39,6 +39,7 @@ var may = map[string][]string{
 	"workflows":            {"", "activities", "builders", "postprocessors", "template"},
 	"agent":                {"", "workflows", "activities", "builders", "provisioners", "postprocessors", "template", "timeline"},
 	"localcloud":           {""},
+	"laboratory":           {"", "localcloud"},
 	"cmd/runner":           {"communicator/runner"},
 	"cmd/localcloud":       {"", "localcloud"},
 }

@@ -134,8 +134,10 @@ func kinds() []kind {
 			return mid(terminateMachine+", policy fail", 0, 0)(r, b)
 		}, fits: lossy, may: always, must: always, why: gone},
 		{name: failHost, weight: 4, make: mid(failHost, 0, 0), fits: lossless},
-		{name: rebootMachine, weight: 2, make: mid(rebootMachine, 0, 0), fits: func(b Recipe) bool { return !b.fails() && !b.reboots() },
-			may: always, why: regexp.MustCompile(`(?i)reboot|disconnected unexpectedly|cannot be reached`)},
+		{
+			name: rebootMachine, weight: 2, make: mid(rebootMachine, 0, 0), fits: func(b Recipe) bool { return !b.fails() && !b.reboots() },
+			may: always, why: regexp.MustCompile(`(?i)reboot|disconnected unexpectedly|cannot be reached`),
+		},
 		{name: rebootInside, weight: 0, make: mid(rebootInside, 0, 0)}, // made by scripts
 		{name: freezeMachine, weight: 3, make: mid(freezeMachine, 3*s, 12*s)},
 		{name: pauseLogin, weight: 3, make: mid(pauseLogin, 3*s, 12*s)},
@@ -157,9 +159,15 @@ func middle(r *rand.Rand, b Recipe) Moment {
 // call is a moment when localcloud has just been asked for something.
 func call(r *rand.Rand) Moment {
 	calls := []Moment{
-		{Call: "ImportKeyPair", Nth: 1}, {Call: "CreateSecurityGroup", Nth: 1}, {Call: "RunInstances", Nth: 1},
-		{Call: "StopInstances", Nth: 1}, {Call: "CreateImage", Nth: 1}, {Call: "CopyImage", Nth: 1}, {Call: "CopyImage", Nth: 2},
-		{Call: "TerminateInstances", Nth: 1}, {Call: "DeleteKeyPair", Nth: 1},
+		{Call: "ImportKeyPair", Nth: 1},
+		{Call: "CreateSecurityGroup", Nth: 1},
+		{Call: "RunInstances", Nth: 1},
+		{Call: "StopInstances", Nth: 1},
+		{Call: "CreateImage", Nth: 1},
+		{Call: "CopyImage", Nth: 1},
+		{Call: "CopyImage", Nth: 2},
+		{Call: "TerminateInstances", Nth: 1},
+		{Call: "DeleteKeyPair", Nth: 1},
 	}
 	return calls[r.IntN(len(calls))]
 }
@@ -206,8 +214,10 @@ func answers() []kind {
 		{name: "image lingers", weight: 4, make: rule("image lingers", faults.Linger, []string{"CreateImage", "CopyImage"}, 1, 4*s)},
 		{name: "image fails", weight: 1, make: rule("image fails", faults.Fail, []string{"CreateImage"}, 1, s), fits: plain, may: always, must: always, why: fails},
 		{name: "copy fails", weight: 2, make: rule("copy fails", faults.Fail, []string{"CopyImage"}, 1, s), may: always, must: always, why: fails},
-		{name: "not authorized", weight: 1, make: rule("not authorized", faults.Unauthorized, []string{"CreateSecurityGroup", "RunInstances", "CopyImage"}, 1, 0),
-			may: always, must: always, why: regexp.MustCompile(`(?i)authorized`)},
+		{
+			name: "not authorized", weight: 1, make: rule("not authorized", faults.Unauthorized, []string{"CreateSecurityGroup", "RunInstances", "CopyImage"}, 1, 0),
+			may: always, must: always, why: regexp.MustCompile(`(?i)authorized`),
+		},
 	}
 }
 

@@ -48,7 +48,7 @@ type Config struct {
 }
 
 // Run runs the laboratory until so many faults were injected and all builds
-// have ended. An error means that it could not be run, not that it found
+// have ended, or until ctx is cancelled: then builds that run are left out. An error means that it could not be run, not that it found
 // something: Report says that.
 func Run(ctx context.Context, c Config) (report Report, err error) {
 	if c.Parallel == 0 {
@@ -93,14 +93,19 @@ func Run(ctx context.Context, c Config) (report Report, err error) {
 	err = l.builds(ctx)
 	stop()
 	watched.Wait()
-	if err != nil {
+	interrupted := errors.Is(err, context.Canceled)
+	if err != nil && !interrupted {
 		return report, err
 	}
-	report = Report{Seed: c.Seed, Faults: l.striker.count(), Findings: l.findings, Skipped: l.striker.skipped, Took: time.Since(started)}
+	ctx = context.WithoutCancel(ctx) // what was found until then is worth knowing
+	report = Report{Interrupted: interrupted, Seed: c.Seed, Faults: l.striker.count(), Findings: l.findings, Skipped: l.striker.skipped, Took: time.Since(started)}
 	slices.SortFunc(report.Findings, func(a, b Finding) int { return a.Number - b.Number })
 	report.Rows, report.Quiet = rows(l.striker.strikes, l.findings, l.tracks, l.striker.skipped)
 	if report.Orphans, err = orphans(ctx, s); err != nil {
 		return report, err
+	}
+	if interrupted {
+		return report, nil
 	}
 	return report, l.boot(ctx, report.Findings)
 }

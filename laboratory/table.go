@@ -27,10 +27,12 @@ type Row struct {
 
 // A Report is what a run of the laboratory has found.
 type Report struct {
-	Seed     uint64
-	Faults   int // injected
-	Findings []Finding
-	Rows     []Row
+	Seed uint64
+	// Interrupted tells that the run was ended before its time.
+	Interrupted bool
+	Faults      int // injected
+	Findings    []Finding
+	Rows        []Row
 	// Orphans are resources in any region that belong to no build.
 	Orphans []string
 	// Skipped says which planned faults did not happen, and why.
@@ -43,7 +45,7 @@ type Report struct {
 
 // Good tells whether everything is as it should be.
 func (r Report) Good() bool {
-	return len(r.Orphans) == 0 && !slices.ContainsFunc(r.Findings, func(f Finding) bool { return len(f.Trouble) > 0 })
+	return !r.Interrupted && len(r.Orphans) == 0 && !slices.ContainsFunc(r.Findings, func(f Finding) bool { return len(f.Trouble) > 0 })
 }
 
 // Write writes the report for people.
@@ -82,6 +84,9 @@ func (r Report) Write(w io.Writer) {
 	fmt.Fprintln(w, "lasts: how long the fault itself was in force, the coming back of what it hit included")
 	fmt.Fprintln(w, "stall: the longest that a build it hit was not seen to go on while or after it was in force, counted from its beginning; faults overlap, so other faults may have made it longer")
 	fmt.Fprintln(w, "alone: the same where no other fault was in force")
+	if r.Interrupted {
+		fmt.Fprintln(w, "the run was interrupted: builds that were under way then are not in the table")
+	}
 	for _, row := range r.Rows {
 		if row.Missing != "" {
 			fmt.Fprintf(w, "not injected: %s: %s\n", row.Kind, row.Missing)

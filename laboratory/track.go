@@ -84,12 +84,17 @@ func at(journal []string) (script, line int) {
 // A watcher looks at all builds that run.
 type watcher struct {
 	site *site.Site
+	// recent are the last entries of the record, by their number: localcloud takes
+	// back what it has written down, but not done, when it was killed.
+	recent map[uint64]record.Entry
 
 	mu     sync.Mutex
 	tracks map[string]*track // by access key
 }
 
-func newWatcher(s *site.Site) *watcher { return &watcher{site: s, tracks: map[string]*track{}} }
+func newWatcher(s *site.Site) *watcher {
+	return &watcher{site: s, recent: map[uint64]record.Entry{}, tracks: map[string]*track{}}
+}
 
 func (w *watcher) add(t *track) {
 	w.mu.Lock()
@@ -128,8 +133,24 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
+// remembered is how many entries of the record may be taken back.
+const remembered = 1000
+
 // seen takes an entry of localcloud's record.
 func (w *watcher) seen(e record.Entry) {
+	if e.Undone {
+		if old, ok := w.recent[e.Seq]; ok {
+			w.apply(old, -1)
+		}
+		return
+	}
+	w.recent[e.Seq] = e
+	delete(w.recent, e.Seq-remembered)
+	w.apply(e, 1)
+}
+
+// apply adds an entry to what is known of its build, or takes it back.
+func (w *watcher) apply(e record.Entry, sign int) {
 	w.mu.Lock()
 	t := w.tracks[e.AccessKey]
 	w.mu.Unlock()
@@ -139,7 +160,7 @@ func (w *watcher) seen(e record.Entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e.Code == "" {
-		t.calls[e.Action]++
+		t.calls[e.Action] += sign
 	}
 	for _, f := range e.Faults {
 		t.struck[f.Rule] = append(t.struck[f.Rule], e.Time)
@@ -151,13 +172,19 @@ func (w *watcher) seen(e record.Entry) {
 		t.mark()
 	}
 	for _, c := range e.Changes {
-		if c.Op == state.Created {
-			t.created[c.Region+"/"+c.ID] = true
-			if !strings.HasPrefix(e.Action, "Describe") { // which finds images that stand in
-				t.made[c.Kind+" in "+c.Region]++
-			}
+		if c.Op != state.Created {
+			continue
 		}
-		if c.Kind == "instance" && c.Op == state.Created && !slices.Contains(t.machines, c.ID) {
+		at := c.Region + "/" + c.ID
+		t.created[at] = sign > 0
+		if !strings.HasPrefix(e.Action, "Describe") { // which finds images that stand in
+			t.made[c.Kind+" in "+c.Region] += sign
+		}
+		if c.Kind != "instance" {
+			continue
+		}
+		t.machines = slices.DeleteFunc(t.machines, func(id string) bool { return id == c.ID })
+		if sign > 0 {
 			t.machines = append(t.machines, c.ID)
 		}
 	}
