@@ -120,7 +120,6 @@ type run struct {
 	mu       sync.Mutex
 	findings []Finding
 	tracks   []*track
-	err      error
 }
 
 // builds begins builds until enough faults were injected.
