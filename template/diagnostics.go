@@ -26,9 +26,8 @@ func WriteDiagnostics(w io.Writer, diags hcl.Diagnostics, t *Template, color boo
 	if t != nil {
 		files = t.parsed
 	}
-	out := hcl.NewDiagnosticTextWriter(w, files, uint(max(width, 0)), color)
 	for _, d := range diags {
-		if err := out.WriteDiagnostic(excerpt(d, files)); err != nil {
+		if _, err := w.Write(shown(excerpt(d, files), files, color, width)); err != nil {
 			return // the reader has gone: there is nobody to tell
 		}
 	}
@@ -105,18 +104,11 @@ func identity(d *hcl.Diagnostic) string {
 	return fmt.Sprint(d.Severity, d.Summary, "\x00", d.Detail, "\x00", at)
 }
 
-// largeSource is how many bytes of source are so many that fewer errors are told.
-const largeSource = 1 << 20
-
 // told are the diagnostics that are worth telling at once, in order: when
 // thousands of things are wrong, the first hundred help and the rest hides them.
 func (t *Template) told(diags hcl.Diagnostics) hcl.Diagnostics {
 	diags = ordered(diags)
-	most := limit.Errors
-	if t.size > largeSource {
-		// Each is shown with its lines, which are searched for from the beginning.
-		most = limit.Errors / 10
-	}
+	const most = limit.Errors
 	if len(diags) <= most {
 		return diags
 	}
