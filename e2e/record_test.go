@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -53,6 +54,24 @@ build {
   provisioner "shell" { inline = ["exit 3"] }
   error-cleanup-provisioner "shell" { inline = ["echo saving"] }
 }`,
+		"ask.pkr.hcl": source("ask", "") + `
+build {
+  sources = ["source.amazon-ebs.ask"]
+  provisioner "shell" { inline = ["test -e ~/mended"] }
+  provisioner "breakpoint" {}
+}`,
+		"spot.pkr.hcl": source("spot", "") + `
+build {
+  sources = ["source.amazon-ebs.spot"]
+  provisioner "shell" { inline = ["echo one"] }
+  provisioner "shell" { inline = ["echo begun", "sleep 8"] }
+}`,
+		"keep.pkr.hcl": source("keep", `ami_regions = ["us-west-2"]`) + `
+build {
+  sources = ["source.amazon-ebs.keep"]
+  provisioner "shell" { inline = ["echo baked"] }
+  post-processor "manifest" {}
+}`,
 		"long.pkr.hcl": source("long", "") + `
 build {
   sources = ["source.amazon-ebs.long"]
@@ -67,6 +86,8 @@ build {
 	eventually(t, "script is running", func() bool { return strings.Contains(r.out.String(), ": begun\n") })
 	_ = r.Process.Signal(syscall.SIGINT)
 	_ = r.Wait()
+
+	s.recordTrouble(dir)
 
 	_, address := s.entry("server")
 	c, err := client.Dial(client.Options{HostPort: address})
@@ -92,7 +113,10 @@ build {
 		if err != nil {
 			t.Fatal(err)
 		}
-		name, _, _ := strings.Cut(e.Execution.WorkflowId, "-")
+		name, rest, _ := strings.Cut(e.Execution.WorkflowId, "-")
+		if strings.HasSuffix(rest, ".kept") {
+			name += "-kept"
+		}
 		file := to + "-" + strings.ToLower(e.Type.Name) + "-" + name + ".json"
 		if err := os.WriteFile(file, append(data, '\n'), 0o600); err != nil {
 			t.Fatal(err)
@@ -105,4 +129,45 @@ build {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// recordTrouble runs builds that park, lose their machine, and are kept.
+func (s *stack) recordTrouble(dir string) {
+	s.t.Helper()
+	ask := func(args ...string) {
+		s.t.Helper()
+		if out, code := s.ask(dir, args...); code != 0 {
+			s.t.Fatalf("submit %v: exit %d\n%s", args, code, out)
+		}
+	}
+	waits := func(id, why string) {
+		s.t.Helper()
+		eventually(s.t, "build waits: "+why, func() bool {
+			out, _ := s.ask(dir, "resolve", id)
+			return strings.Contains(out, why)
+		})
+	}
+	asked := s.detached(dir, "-on-error=ask", "ask.pkr.hcl")
+	waits(asked, "failed")
+	ask("exec", asked, "touch ~/mended")
+	ask("resolve", asked, "retry")
+	waits(asked, "breakpoint")
+	ask("resume", asked)
+	ask("attach", asked)
+
+	r := s.start(dir, "build", "-local", "-on-machine-loss=restart", "-checkpoint", "-timeout=1h", "spot.pkr.hcl")
+	eventually(s.t, "script is running", func() bool { return strings.Contains(r.out.String(), ": begun\n") })
+	s.localcloud("machine", "terminate", "-tag", "bakehouse:source=amazon-ebs.spot")
+	if err := r.Wait(); err != nil {
+		s.t.Fatalf("%v\n%s", err, r.out)
+	}
+
+	s.localcloud("faults", "add", "fail", "-action", "CopyImage", "-count", "1")
+	out, err := s.build(dir, "-keep=10m", "keep.pkr.hcl")
+	again := regexp.MustCompile(`submit retry -local (\S+)`).FindStringSubmatch(out)
+	if err == nil || again == nil {
+		s.t.Fatalf("build with a copy that fails: %v\n%s", err, out)
+	}
+	ask("retry", again[1])
+	ask("sweep")
 }

@@ -43,6 +43,7 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 			}
 			replayer.RegisterWorkflowWithOptions(workflows.Submission, workflow.RegisterOptions{Name: "Submission"})
 			replayer.RegisterWorkflowWithOptions(workflows.Build, workflow.RegisterOptions{Name: "Build"})
+			replayer.RegisterWorkflowWithOptions(workflows.Sweep, workflow.RegisterOptions{Name: "Sweep"})
 			if err := replayer.ReplayWorkflowHistoryFromJSONFile(nil, file); err != nil {
 				t.Error(err)
 			}
