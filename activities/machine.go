@@ -209,6 +209,7 @@ func (a *Activities) Finish(ctx context.Context, s Step, r builders.Resolved, im
 
 // Release removes everything of the build but the images to keep.
 func (a *Activities) Release(ctx context.Context, s Step, r builders.Resolved, h builders.Holding) error {
+	h.Since = activity.GetInfo(ctx).ScheduledTime
 	_, err := at(ctx, a, s, func(ctx context.Context, b bakehouse.Build, builder builders.Builder) (struct{}, error) {
 		return struct{}{}, builder.Release(ctx, b, r, h)
 	})

@@ -53,6 +53,9 @@ type Holding struct {
 	// Asked tells that something was asked for without an answer: it may become
 	// visible only later.
 	Asked bool `json:"asked,omitempty"`
+	// Since is when the release was first asked for, whichever call of it this is:
+	// all that is held was made before. Zero means now.
+	Since time.Time `json:"-"`
 }
 
 // A Launcher is a Builder that starts a machine of its own for the build.

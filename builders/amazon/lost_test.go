@@ -175,6 +175,29 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// A release that was cut off does not begin to wait again for what its earlier
+// calls have removed: cut off often enough, it would never end.
+func TestReleaseWaitsOnceInAll(t *testing.T) {
+	f, b := newFake(), testBuild(t, nil)
+	e := f.agent()
+	r, err := e.Resolve(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := builders.Holding{Made: []string{"i-removed-by-an-earlier-call"}}
+	short, cancel := context.WithTimeout(t.Context(), visible/10)
+	defer cancel()
+	if err := e.Release(short, b, r, h); err == nil {
+		t.Error("a first call did not wait for what lists may not show yet")
+	}
+	h.Since = time.Now().Add(-2 * visible)
+	long, cancel := context.WithTimeout(t.Context(), visible/2)
+	defer cancel()
+	if err := e.Release(long, b, r, h); err != nil {
+		t.Error(err)
+	}
+}
+
 func second[A any](_ A, err error) error        { return err }
 func third[A, B any](_ A, _ B, err error) error { return err }
 

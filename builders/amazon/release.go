@@ -41,7 +41,13 @@ func (e *EBS) Release(ctx context.Context, b bakehouse.Build, r builders.Resolve
 	for _, k := range h.Keep {
 		seen[k.ID] = true
 	}
-	start, delay := time.Now(), time.Second
+	// What lists did not show when an earlier call of this release looked, they
+	// show by now: a release that is cut off again and again must not begin to wait
+	// again each time.
+	start, delay := h.Since, time.Second
+	if start.IsZero() {
+		start = time.Now()
+	}
 	for first := true; ; first = false {
 		err := e.releaseSeen(ctx, b, s, r, home, h.Keep, seen)
 		hidden := slices.ContainsFunc(h.Made, func(id string) bool { return !seen[id] })
@@ -89,7 +95,7 @@ func (e *EBS) releaseHome(ctx context.Context, b bakehouse.Build, s *Settings, r
 	p.add(e.awaitTerminated(ctx, s, c, ids))
 	p.add(c.releaseVolumes(ctx, b, len(ids) > 0))
 	p.add(e.releaseGroups(ctx, b, s, c, seen))
-	p.add(c.releaseKeyPairs(ctx, b, r))
+	p.add(c.releaseKeyPairs(ctx, b, r, seen))
 }
 
 // failures collects what went wrong.
@@ -372,7 +378,7 @@ func (c *connection) findGroups(ctx context.Context, b bakehouse.Build) ([]strin
 
 // releaseKeyPairs deletes the key pairs that carry the build's tag, or the name
 // that only this build gives.
-func (c *connection) releaseKeyPairs(ctx context.Context, b bakehouse.Build, r builders.Resolved) error {
+func (c *connection) releaseKeyPairs(ctx context.Context, b bakehouse.Build, r builders.Resolved, seen map[string]bool) error {
 	var p failures
 	names := []string{}
 	if r.KeyPair != "" && r.KeyPair == ownName(b) {
@@ -390,7 +396,10 @@ func (c *connection) releaseKeyPairs(ctx context.Context, b bakehouse.Build, r b
 	}
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		say(ctx, "Deleting temporary keypair...")
+		if !seen[name] {
+			say(ctx, "Deleting temporary keypair...")
+		}
+		seen[name] = true
 		if _, err := c.ec2.DeleteKeyPair(ctx, &ec2.DeleteKeyPairInput{KeyName: aws.String(name)}); err != nil && !gone(err) {
 			p.add(failed(ctx, err, "Error cleaning up keypair %s, please delete the key manually", name))
 		}
