@@ -280,14 +280,19 @@ func (noter) Check(json.RawMessage, []string, bakehouse.Files) []bakehouse.Findi
 
 func (noter) Writes(json.RawMessage) []string { return nil }
 
-func (n noter) Process(_ context.Context, w postprocessors.Work) (postprocessors.Result, error) {
+func (n noter) Process(ctx context.Context, w postprocessors.Work) (postprocessors.Result, error) {
 	var s struct {
 		Keep bool `json:"keep"`
 	}
 	if err := json.Unmarshal(w.Settings, &s); err != nil {
 		return postprocessors.Result{}, err
 	}
-	return postprocessors.Result{Artifact: w.Artifact, Keep: s.Keep}, n.oven.do("note", func() {})
+	err := n.oven.do("note", func() {})
+	if errors.Is(err, errHang) {
+		<-ctx.Done()
+		return postprocessors.Result{}, context.Cause(ctx)
+	}
+	return postprocessors.Result{Artifact: w.Artifact, Keep: s.Keep}, err
 }
 
 // machines lets the test's provisioner in without talking to anything.

@@ -37,6 +37,9 @@ func (b *build) postProcess(ctx workflow.Context) error {
 			break
 		}
 		if err = b.reconsider(ctx, err); err != nil {
+			if temporal.IsCanceledError(err) || ctx.Err() != nil {
+				b.takeBack(ctx, err)
+			}
 			b.keep(ctx, err)
 			return err
 		}
@@ -50,6 +53,13 @@ func (b *build) postProcess(ctx workflow.Context) error {
 	b.Artifacts = b.Artifacts[1:]
 	b.release(ctx, nil)
 	return nil
+}
+
+// takeBack removes the images of a build that is cancelled when they are there
+// already: whoever cancels a build wants nothing of it.
+func (b *build) takeBack(ctx workflow.Context, cancelled error) {
+	b.Finished, b.Artifacts, b.Outputs = nil, nil, nil
+	b.release(ctx, cancelled)
 }
 
 // sequences runs what is left of every sequence.

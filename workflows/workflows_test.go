@@ -213,6 +213,8 @@ func TestNothingIsLeft(t *testing.T) {
 		{name: "post-processor fails", before: on("note", 9, denied), want: "1 error(s) occurred:\n\n* Post-processor failed: not allowed", images: 3},
 		{name: "cancelled in a script", before: on("script prove", 1, errHang), cancelAt: "script prove", want: "build was cancelled", calls: map[string]int{"capture": 0}},
 		{name: "cancelled while an image is copied", before: on("await-image east", 1, errHang), cancelAt: "await-image east", want: "build was cancelled"},
+		{name: "cancelled in a post-processor", before: on("note", 1, errHang), cancelAt: "note", want: "build was cancelled", calls: map[string]int{"release": 2}},
+		{name: "cancelled in the release", cancelAt: "release", want: "build was cancelled", calls: map[string]int{"release": 2, "note": 0}},
 		{name: "intermediate image", hcl: strings.Replace(plain, `regions `, "junk = true\n  regions ", 1), images: 2},
 		{name: "image is given up", hcl: strings.Replace(plain, "keep = true", "keep = false", 1), images: 0, calls: map[string]int{"release": 2}},
 		{name: "abort leaves everything", before: on("script knead", 9, no), onError: "abort", want: "Script exited with non-zero exit status: 3", left: true, calls: map[string]int{"release": 0, "script scrape": 0}},
