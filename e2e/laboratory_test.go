@@ -16,9 +16,9 @@ import (
 func TestFaults(t *testing.T) {
 	var progress, table strings.Builder
 	report, err := laboratory.Run(t.Context(), laboratory.Config{
-		Bin: filepath.Dir(bin(t, "submit")), Dir: short(t), Seed: 1, Faults: 12, Builds: 4, Parallel: 4, Progress: &progress,
+		Bin: filepath.Dir(bin(t, "submit")), Dir: short(t), Seed: 1, Faults: 8, Builds: 3, Parallel: 3, Progress: &progress,
 		Kinds: []string{
-			"kill -9 server", "kill -9 agent", "kill -9 localcloud", "kill -9 submit", "cut agent-machines",
+			"kill -9 server", "kill -9 agent", "kill -9 localcloud", "kill -9 submit",
 			"answer lost", "answer lost, 500", "throttled", "error 500", "terminate machine", "no capacity after all",
 		},
 	})
@@ -29,7 +29,7 @@ func TestFaults(t *testing.T) {
 	if !report.Good() {
 		t.Errorf("%s\n%s", progress.String(), table.String())
 	}
-	if report.Faults < 5 || len(report.Findings) == 0 {
+	if report.Faults < 4 || len(report.Findings) == 0 {
 		t.Errorf("only %d faults happened:\n%s", report.Faults, table.String())
 	}
 }
