@@ -224,6 +224,8 @@ func (b *build) result(ctx workflow.Context, err error) (bakehouse.Result, error
 	case b.ended:
 		res.Cancelled = true
 	case temporal.IsCanceledError(err) || ctx.Err() != nil:
+		// Whatever else went wrong while it ended, this is why.
+		res.Error, res.Kind = "build was cancelled", bakehouse.Trouble
 		res.Cancelled = true
 		return res, temporal.NewCanceledError(res)
 	}
