@@ -8,6 +8,7 @@ import (
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/builders"
+	"github.com/bakehouse-farm/bakehouse/communicator"
 )
 
 // guard runs do, which works on the machine, and ends it with an error of kind
@@ -49,6 +50,18 @@ func (a *Activities) guard(ctx context.Context, s Step, m builders.Machine, do f
 	return err
 }
 
+// reach connects to the machine of a step and runs do, under guard.
+func (a *Activities) reach(ctx context.Context, s Step, l Login, do func(context.Context, communicator.Communicator) error) error {
+	return a.guard(ctx, s, l.Machine, func(ctx context.Context) error {
+		machine, _, err := a.dial(ctx, s, l)
+		if err != nil {
+			return err
+		}
+		defer machine.Close()
+		return do(ctx, machine)
+	})
+}
+
 // errGuarded ends the watch when the step has ended.
 var errGuarded = errors.New("step has ended")
 
@@ -73,12 +86,7 @@ func (a *Activities) Checkpoint(ctx context.Context, s Step, r builders.Resolved
 		if err != nil {
 			return img, err
 		}
-		err = a.guard(ctx, s, l.Machine, func(ctx context.Context) error {
-			machine, _, err := a.dial(ctx, s, l)
-			if err != nil {
-				return err
-			}
-			defer machine.Close()
+		err = a.reach(ctx, s, l, func(ctx context.Context, machine communicator.Communicator) error {
 			result, out, err := machine.Exec(ctx, "sync")
 			if err == nil && result.Exit != 0 {
 				err = fmt.Errorf("sync before the checkpoint: exit status %d: %s", result.Exit, out)

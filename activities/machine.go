@@ -323,15 +323,12 @@ func (a *Activities) Tidy(ctx context.Context, s Step, l Login, clearKeys bool) 
 	if err != nil {
 		return err
 	}
-	return end(a.guard(ctx, s, l.Machine, func(ctx context.Context) error { return a.tidy(ctx, s, l, clearKeys) }))
+	return end(a.reach(ctx, s, l, func(ctx context.Context, machine communicator.Communicator) error {
+		return tidy(ctx, machine, l, clearKeys)
+	}))
 }
 
-func (a *Activities) tidy(ctx context.Context, s Step, l Login, clearKeys bool) error {
-	machine, _, err := a.dial(ctx, s, l)
-	if err != nil {
-		return err
-	}
-	defer machine.Close()
+func tidy(ctx context.Context, machine communicator.Communicator, l Login, clearKeys bool) error {
 	if err := machine.Clean(ctx); err != nil {
 		return fmt.Errorf("clean up on the machine: %w", err)
 	}

@@ -132,18 +132,17 @@ func environment(b bakehouse.Build, s Step) map[string]string {
 	}
 }
 
+// sshPort is the port of a target's SSH server.
+func sshPort(t communicator.Target) int { return cmp.Or(t.Settings.SSHPort, 22) }
+
 // facts are the members of build.* once there is a machine (packer.md §2.7).
 func facts(b bakehouse.Build, r builders.Resolved, l Login, t communicator.Target) map[string]string {
-	port := t.Settings.SSHPort
-	if port == 0 {
-		port = 22
-	}
 	typ := t.Settings.Communicator
 	if typ == "" {
 		typ = "ssh"
 	}
 	out := map[string]string{
-		"name": b.Source, "ID": l.Machine.ID, "Host": t.Host, "Port": strconv.Itoa(port),
+		"name": b.Source, "ID": l.Machine.ID, "Host": t.Host, "Port": strconv.Itoa(sshPort(t)),
 		"User": t.Settings.SSHUsername, "Password": t.Settings.SSHPassword, "ConnType": typ,
 		"PackerRunUUID": b.RunUUID, "PackerHTTPIP": "", "PackerHTTPPort": "", "PackerHTTPAddr": "",
 		"SSHPublicKey": l.Key.Public, "SSHPrivateKey": l.Key.Private,

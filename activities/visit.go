@@ -31,12 +31,7 @@ func (a *Activities) execute(ctx context.Context, s Step, l Login, line string) 
 	if !ok {
 		return 0, errors.New("log of the step keeps no output")
 	}
-	err = a.guard(ctx, s, l.Machine, func(ctx context.Context) error {
-		machine, _, err := a.dial(ctx, s, l)
-		if err != nil {
-			return err
-		}
-		defer machine.Close()
+	err = a.reach(ctx, s, l, func(ctx context.Context, machine communicator.Communicator) error {
 		c := communicator.Command{ID: s.Key, Line: line, Env: environment(s.Build, s)}
 		result, err := machine.Run(ctx, c, output.Offset(c.ID), output.Sink(c.ID))
 		exit = result.Exit
@@ -53,10 +48,10 @@ type Door struct {
 	HostKey string `json:"host_key"` // authorized_keys format
 }
 
-// visitor marks the line of a visitor's key, so that Dismiss and Tidy find it.
+// visitor marks the line of a visitor's key, so that Dismiss finds it.
 const visitor = "bakehouse-visitor-"
 
-// Admit lets a visitor log in with a key of their own, until Dismiss or Tidy.
+// Admit lets a visitor log in with a key of their own, until Dismiss.
 func (a *Activities) Admit(ctx context.Context, s Step, l Login, name, public string) (Door, error) {
 	ctx, end, err := a.begin(ctx, s)
 	if err != nil {
@@ -71,8 +66,8 @@ func (a *Activities) admit(ctx context.Context, s Step, l Login, name, public st
 	if err != nil {
 		return Door{}, bakehouse.Errorf(bakehouse.Invalid, "public key: %w", err)
 	}
-	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || name == "" {
-		return Door{}, bakehouse.Errorf(bakehouse.Invalid, "name of a visit %q: letters, digits and dashes only", name)
+	if name == "" || !visitName(name) {
+		return Door{}, errVisitName(name)
 	}
 	// What is written to the file is what was parsed: no options, one line.
 	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + " " + visitor + name
@@ -85,10 +80,7 @@ func (a *Activities) admit(ctx context.Context, s Step, l Login, name, public st
 	if err != nil {
 		return Door{}, fmt.Errorf("admit the key: %w", err)
 	}
-	port := target.Settings.SSHPort
-	if port == 0 {
-		port = 22
-	}
+	port := sshPort(target)
 	bakehouse.LogOf(ctx).Say("Admitted a visitor's key to " + target.Settings.SSHUsername + "@" + target.Host + ":" + strconv.Itoa(port))
 	return Door{Host: target.Host, Port: port, User: target.Settings.SSHUsername, HostKey: l.HostKey}, nil
 }
@@ -99,8 +91,8 @@ func (a *Activities) Dismiss(ctx context.Context, s Step, l Login, name string) 
 	if err != nil {
 		return err
 	}
-	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-		return end(bakehouse.Errorf(bakehouse.Invalid, "name of a visit %q: letters, digits and dashes only", name))
+	if !visitName(name) {
+		return end(errVisitName(name))
 	}
 	pattern := visitor + name
 	if name != "" {
@@ -113,14 +105,18 @@ func (a *Activities) Dismiss(ctx context.Context, s Step, l Login, name string) 
 	return end(err)
 }
 
+// visitName tells whether a name can stand in a line for the shell, or is empty.
+func visitName(name string) bool {
+	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+func errVisitName(name string) error {
+	return bakehouse.Errorf(bakehouse.Invalid, "name of a visit %q: letters, digits and dashes only", name)
+}
+
 // onMachine runs a short command that may be run again.
 func (a *Activities) onMachine(ctx context.Context, s Step, l Login, line string) error {
-	return a.guard(ctx, s, l.Machine, func(ctx context.Context) error {
-		machine, _, err := a.dial(ctx, s, l)
-		if err != nil {
-			return err
-		}
-		defer machine.Close()
+	return a.reach(ctx, s, l, func(ctx context.Context, machine communicator.Communicator) error {
 		result, out, err := machine.Exec(ctx, line)
 		if err == nil && result.Exit != 0 {
 			err = bakehouse.Errorf(bakehouse.Script, "exit status %d: %s", result.Exit, strings.TrimSpace(string(out)))

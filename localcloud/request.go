@@ -265,15 +265,17 @@ func (c *call) doom(q *request) error {
 // doomImages dooms, or delays, the images that a call has begun, or else the
 // snapshots.
 func (c *call) doomImages(made map[string][]string, h faults.Rule, end *state.Doom) bool {
-	linger := h.Kind == faults.Linger
+	seal := func(before *time.Time, doom **state.Doom) {
+		if h.Kind == faults.Linger {
+			*before = end.At
+		} else {
+			*doom = end
+		}
+	}
 	images := made[(*state.Image)(nil).Kind()]
 	for _, id := range images {
 		i := state.Get[state.Image](c.Tx, c.region, id)
-		if linger {
-			i.NotBefore = end.At
-		} else {
-			i.Doom = end
-		}
+		seal(&i.NotBefore, &i.Doom)
 		state.Put(c.Tx, i)
 	}
 	if len(images) > 0 {
@@ -282,11 +284,7 @@ func (c *call) doomImages(made map[string][]string, h faults.Rule, end *state.Do
 	snapshots := made[(*state.Snapshot)(nil).Kind()]
 	for _, id := range snapshots {
 		s := state.Get[state.Snapshot](c.Tx, c.region, id)
-		if linger {
-			s.NotBefore = end.At
-		} else {
-			s.Doom = end
-		}
+		seal(&s.NotBefore, &s.Doom)
 		state.Put(c.Tx, s)
 	}
 	return len(snapshots) > 0

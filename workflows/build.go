@@ -170,7 +170,7 @@ func (b *build) bake(ctx workflow.Context) (err error) {
 // giveBack releases what the build holds, or keeps it for another try of what
 // failed.
 func (b *build) giveBack(ctx workflow.Context, err error) {
-	b.endVisits(ctx, b.Outline.Launches && b.OnError != "abort" && b.OnError != "run-cleanup-provisioner")
+	b.endVisits(ctx, b.Outline.Launches && !b.leaves())
 	b.endCheckpoints()
 	if err == nil {
 		b.release(ctx, nil)

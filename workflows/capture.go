@@ -99,6 +99,11 @@ func (b *build) describe(ctx workflow.Context) error {
 	return nil
 }
 
+// leaves tells whether a failure is to leave everything as it is.
+func (b *build) leaves() bool {
+	return b.OnError == "abort" || b.OnError == "run-cleanup-provisioner"
+}
+
 // release gives back all that the build holds but its finished images. A
 // cancelled build must clean up too, so it runs in a context that the
 // cancellation does not reach. What it cannot release is for a sweep to find;
@@ -106,7 +111,7 @@ func (b *build) describe(ctx workflow.Context) error {
 func (b *build) release(ctx workflow.Context, outcome error) {
 	ctx, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
-	if outcome != nil && (b.OnError == "abort" || b.OnError == "run-cleanup-provisioner") {
+	if outcome != nil && b.leaves() {
 		b.say(ctx, "abort", "Step failed, aborting: -on-error="+b.OnError+" leaves everything as it is", "Everything left behind carries the tag "+bakehouse.TagBuild+"="+string(b.Build.ID))
 		return
 	}

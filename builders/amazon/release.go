@@ -228,26 +228,17 @@ func (c *connection) releaseSnapshots(ctx context.Context, b bakehouse.Build, im
 	for _, img := range images {
 		ids = append(ids, snapshotsOf(img)...)
 	}
-	pages := ec2.NewDescribeSnapshotsPaginator(c.ec2, &ec2.DescribeSnapshotsInput{OwnerIds: []string{"self"}, Filters: madeBy(b, "")})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			p.add(failed(ctx, err, "look for snapshots of the build in %s", c.region))
-			break
-		}
-		for _, snap := range page.Snapshots {
-			ids = append(ids, aws.ToString(snap.SnapshotId))
-		}
+	found, err := c.findSnapshots(ctx, madeBy(b, "")...)
+	p.add(failed(ctx, err, "look for snapshots of the build in %s", c.region))
+	for _, snap := range found {
+		ids = append(ids, aws.ToString(snap.SnapshotId))
 	}
 	slices.Sort(ids)
 	for _, id := range slices.Compact(ids) {
 		if kept[id] {
 			continue
 		}
-		err := settled(ctx, clinging, func(err error) bool { return is(err, "InvalidSnapshot.InUse") }, func() error {
-			return c.deleteSnapshot(ctx, id)
-		})
-		p.add(failed(ctx, err, "Error deleting snapshot %s in %s, may still be around", id, c.region))
+		p.add(failed(ctx, c.deleteFreed(ctx, id), "Error deleting snapshot %s in %s, may still be around", id, c.region))
 	}
 	return p.err()
 }
@@ -267,6 +258,14 @@ func (c *connection) deregister(ctx context.Context, img types.Image) error {
 		return nil
 	}
 	return err
+}
+
+// deleteFreed deletes a snapshot whose image has just been deregistered, and may
+// still hold it.
+func (c *connection) deleteFreed(ctx context.Context, id string) error {
+	return settled(ctx, clinging, func(err error) bool { return is(err, "InvalidSnapshot.InUse") }, func() error {
+		return c.deleteSnapshot(ctx, id)
+	})
 }
 
 func (c *connection) deleteSnapshot(ctx context.Context, id string) error {
@@ -361,15 +360,12 @@ func (e *EBS) releaseGroups(ctx context.Context, b bakehouse.Build, s *Settings,
 func (c *connection) findGroups(ctx context.Context, b bakehouse.Build) ([]string, error) {
 	var out []string
 	for _, fs := range [][]types.Filter{madeBy(b, ""), {filter("group-name", ownName(b))}} {
-		pages := ec2.NewDescribeSecurityGroupsPaginator(c.ec2, &ec2.DescribeSecurityGroupsInput{Filters: fs})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
-			if err != nil {
-				return nil, err
-			}
-			for _, g := range page.SecurityGroups {
-				out = append(out, aws.ToString(g.GroupId))
-			}
+		groups, err := c.findSecurityGroups(ctx, fs...)
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range groups {
+			out = append(out, aws.ToString(g.GroupId))
 		}
 	}
 	slices.Sort(out)

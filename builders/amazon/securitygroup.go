@@ -64,15 +64,12 @@ func (c *connection) filterGroups(ctx context.Context, s *Settings, p *plan) err
 	if err != nil {
 		return err
 	}
-	pages := ec2.NewDescribeSecurityGroupsPaginator(c.ec2, &ec2.DescribeSecurityGroupsInput{Filters: fs})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return failed(ctx, err, "find security groups")
-		}
-		for _, g := range page.SecurityGroups {
-			p.Groups = append(p.Groups, aws.ToString(g.GroupId))
-		}
+	groups, err := c.findSecurityGroups(ctx, fs...)
+	if err != nil {
+		return failed(ctx, err, "find security groups")
+	}
+	for _, g := range groups {
+		p.Groups = append(p.Groups, aws.ToString(g.GroupId))
 	}
 	if len(p.Groups) == 0 {
 		return bakehouse.Errorf(bakehouse.NotFound, "No security groups was found for filters: %v", m)

@@ -72,15 +72,12 @@ func (e *EBS) Owned(ctx context.Context, region string) ([]builders.Owned, error
 	for _, i := range images {
 		add("image", i.ImageId, i.Tags)
 	}
-	snapshots := ec2.NewDescribeSnapshotsPaginator(c.ec2, &ec2.DescribeSnapshotsInput{OwnerIds: []string{"self"}, Filters: []types.Filter{marked}})
-	for snapshots.HasMorePages() {
-		page, err := snapshots.NextPage(ctx)
-		if err != nil {
-			return nil, failed(ctx, err, "look for snapshots in %s", region)
-		}
-		for _, s := range page.Snapshots {
-			add("snapshot", s.SnapshotId, s.Tags)
-		}
+	snapshots, err := c.findSnapshots(ctx, marked)
+	if err != nil {
+		return nil, failed(ctx, err, "look for snapshots in %s", region)
+	}
+	for _, s := range snapshots {
+		add("snapshot", s.SnapshotId, s.Tags)
 	}
 	volumes, err := c.findVolumes(ctx, marked)
 	if err != nil {
@@ -89,15 +86,12 @@ func (e *EBS) Owned(ctx context.Context, region string) ([]builders.Owned, error
 	for _, v := range volumes {
 		add("volume", v.VolumeId, v.Tags)
 	}
-	groups := ec2.NewDescribeSecurityGroupsPaginator(c.ec2, &ec2.DescribeSecurityGroupsInput{Filters: []types.Filter{marked}})
-	for groups.HasMorePages() {
-		page, err := groups.NextPage(ctx)
-		if err != nil {
-			return nil, failed(ctx, err, "look for security groups in %s", region)
-		}
-		for _, g := range page.SecurityGroups {
-			add("security-group", g.GroupId, g.Tags)
-		}
+	groups, err := c.findSecurityGroups(ctx, marked)
+	if err != nil {
+		return nil, failed(ctx, err, "look for security groups in %s", region)
+	}
+	for _, g := range groups {
+		add("security-group", g.GroupId, g.Tags)
 	}
 	keys, err := c.ec2.DescribeKeyPairs(ctx, &ec2.DescribeKeyPairsInput{Filters: []types.Filter{marked}})
 	if err != nil {

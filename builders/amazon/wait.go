@@ -163,6 +163,35 @@ func (c *connection) findImages(ctx context.Context, filters ...types.Filter) ([
 	return out, nil
 }
 
+// findSnapshots returns the account's own snapshots that match. On an error it
+// returns what it had found until then, too.
+func (c *connection) findSnapshots(ctx context.Context, filters ...types.Filter) ([]types.Snapshot, error) {
+	var out []types.Snapshot
+	pages := ec2.NewDescribeSnapshotsPaginator(c.ec2, &ec2.DescribeSnapshotsInput{OwnerIds: []string{"self"}, Filters: filters})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, page.Snapshots...)
+	}
+	return out, nil
+}
+
+// findSecurityGroups returns all security groups that match.
+func (c *connection) findSecurityGroups(ctx context.Context, filters ...types.Filter) ([]types.SecurityGroup, error) {
+	var out []types.SecurityGroup
+	pages := ec2.NewDescribeSecurityGroupsPaginator(c.ec2, &ec2.DescribeSecurityGroupsInput{Filters: filters})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, page.SecurityGroups...)
+	}
+	return out, nil
+}
+
 // errUnknown says that something is not there yet, or no more.
 var errUnknown = errors.New("not known to EC2")
 

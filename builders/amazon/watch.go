@@ -116,9 +116,7 @@ func (e *EBS) Forget(ctx context.Context, b bakehouse.Build, img builders.Image)
 	}
 	slices.Sort(snapshots)
 	for _, id := range slices.Compact(snapshots) {
-		p.add(settled(ctx, clinging, func(err error) bool { return is(err, "InvalidSnapshot.InUse") }, func() error {
-			return c.deleteSnapshot(ctx, id)
-		}))
+		p.add(c.deleteFreed(ctx, id))
 	}
 	return p.err()
 }

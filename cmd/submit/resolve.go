@@ -87,7 +87,7 @@ func (n *connection) living(ctx context.Context, c *console, name string) (*farm
 	}
 	var id string
 	if err == nil {
-		id, err = f.Living(ctx, strings.TrimSuffix(e.ID, ".kept"))
+		id, err = f.Living(ctx, string(farm.BuildID(e.ID)))
 	}
 	if err != nil {
 		f.Close()

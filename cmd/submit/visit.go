@@ -20,7 +20,6 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/agent/buildlog"
 	"github.com/bakehouse-farm/bakehouse/cmd/submit/farm"
 )
@@ -61,7 +60,7 @@ func (e *execute) run(ctx context.Context, c *console, args []string) error {
 	name := visitName()
 	show, end := context.WithCancel(ctx)
 	shown := make(chan error, 1)
-	build := bakehouse.BuildID(strings.TrimSuffix(id, ".kept"))
+	build := farm.BuildID(id)
 	go func() {
 		shown <- f.FollowStep(show, build, "-exec-"+name, func(l buildlog.Line) {
 			end := "\n"

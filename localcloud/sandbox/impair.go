@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/bakehouse-farm/bakehouse"
@@ -55,14 +54,9 @@ func (h *Host) impair(id string, init int, i Impairment) error {
 	if err := shape(&netlink.Handle{}, near, i); err != nil {
 		return err
 	}
-	ns, err := netns.GetFromPid(init)
+	inside, err := networkOf(init)
 	if err != nil {
-		return fmt.Errorf("network namespace: %w", err)
-	}
-	defer ns.Close()
-	inside, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
-	if err != nil {
-		return fmt.Errorf("network namespace: %w", err)
+		return err
 	}
 	defer inside.Close()
 	links, err := inside.LinkList()

@@ -55,14 +55,9 @@ func connect(dir, id string, pid int, addr netip.Addr) error {
 		return fmt.Errorf("set up %s: %w", name, err)
 	}
 
-	ns, err := netns.GetFromPid(pid)
+	inside, err := networkOf(pid)
 	if err != nil {
-		return fmt.Errorf("network namespace: %w", err)
-	}
-	defer ns.Close()
-	inside, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
-	if err != nil {
-		return fmt.Errorf("network namespace: %w", err)
+		return err
 	}
 	defer inside.Close()
 	lo, err := inside.LinkByName("lo")
@@ -80,6 +75,20 @@ func connect(dir, id string, pid int, addr netip.Addr) error {
 		return fmt.Errorf("set up eth0: %w", err)
 	}
 	return nil
+}
+
+// networkOf opens the network namespace that a process is in.
+func networkOf(pid int) (*netlink.Handle, error) {
+	ns, err := netns.GetFromPid(pid)
+	if err != nil {
+		return nil, fmt.Errorf("network namespace: %w", err)
+	}
+	defer ns.Close()
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("network namespace: %w", err)
+	}
+	return h, nil
 }
 
 func pointToPoint(h *netlink.Handle, l netlink.Link, own, peer netip.Addr) error {

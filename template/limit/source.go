@@ -16,22 +16,16 @@ const bracket = Chain / Depth
 // Source looks at a file in HCL before it is parsed, and says where it goes
 // beyond a limit; nil when it does not.
 func Source(src []byte, name string) *hcl.Diagnostic {
-	if d := size(src, name); d != nil {
-		return d
-	}
-	if d := words(src, name); d != nil {
-		return d
-	}
-	if !suspicious(src) {
-		return nil
-	}
-	tokens, _ := hclsyntax.LexConfig(src, name, hcl.InitialPos)
-	return nesting(tokens)
+	return look(src, name, hclsyntax.LexConfig)
 }
 
 // Template looks at an HCL template, such as templatefile reads, as Source does
 // at a file.
 func Template(src []byte, name string) *hcl.Diagnostic {
+	return look(src, name, hclsyntax.LexTemplate)
+}
+
+func look(src []byte, name string, lex func([]byte, string, hcl.Pos) (hclsyntax.Tokens, hcl.Diagnostics)) *hcl.Diagnostic {
 	if d := size(src, name); d != nil {
 		return d
 	}
@@ -41,7 +35,7 @@ func Template(src []byte, name string) *hcl.Diagnostic {
 	if !suspicious(src) {
 		return nil
 	}
-	tokens, _ := hclsyntax.LexTemplate(src, name, hcl.InitialPos)
+	tokens, _ := lex(src, name, hcl.InitialPos)
 	return nesting(tokens)
 }
 

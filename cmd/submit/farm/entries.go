@@ -121,7 +121,7 @@ func choose(prefix string, found []Entry) (Entry, error) {
 	var distinct []Entry
 	seen := map[string]bool{}
 	for _, e := range found {
-		if build := strings.TrimSuffix(e.ID, keptSuffix); build != e.ID && slices.ContainsFunc(found, func(o Entry) bool { return o.ID == build }) {
+		if build := string(BuildID(e.ID)); build != e.ID && slices.ContainsFunc(found, func(o Entry) bool { return o.ID == build }) {
 			continue // what is kept of a build is that build
 		}
 		if !seen[e.ID] {

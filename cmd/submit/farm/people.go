@@ -29,6 +29,11 @@ const (
 	askDismiss = "dismiss"
 )
 
+// BuildID returns the ID of the build that a workflow is, or keeps.
+func BuildID(workflow string) bakehouse.BuildID {
+	return bakehouse.BuildID(strings.TrimSuffix(workflow, keptSuffix))
+}
+
 // ErrEnded tells that a build can be asked nothing any more.
 var ErrEnded = errors.New("build has ended")
 
