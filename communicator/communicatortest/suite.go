@@ -377,6 +377,23 @@ func testFiles(t *testing.T, open func(t *testing.T) communicator.Communicator) 
 	if info, err := os.Stat(dst); err != nil || info.Mode().Perm() != 0o644 {
 		t.Errorf("mode 0 means 0644: %v, %v", info.Mode(), err)
 	}
+	// Somebody who was cut off in the middle of the same upload still holds the
+	// file that it writes: a script can be run all the same, and stays as it is.
+	script := filepath.Join(dir, "busy.sh")
+	stale, err := os.Create(filepath.Join(dir, ".busy.sh.bakehouse-part"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stale.Close()
+	if err := c.Upload(t.Context(), script, strings.NewReader("#!/bin/sh\necho it runs\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stale.WriteString("#!/bin/sh\necho late!\n"); err != nil {
+		t.Fatal(err)
+	}
+	if r, out, err := c.Exec(t.Context(), script); err != nil || r.Exit != 0 || string(out) != "it runs\n" {
+		t.Errorf("script that somebody else was writing, too: exit %d, %q, %v", r.Exit, out, err)
+	}
 	for name, do := range map[string]func() error{
 		"upload into nowhere":   func() error { return c.Upload(t.Context(), dir+"/no/where", strings.NewReader(""), 0) },
 		"upload over a folder":  func() error { return c.Upload(t.Context(), dir, strings.NewReader(""), 0) },

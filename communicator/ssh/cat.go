@@ -23,8 +23,9 @@ func (c catFiles) sh(ctx context.Context, in io.Reader, script string) ([]byte, 
 func (c catFiles) put(ctx context.Context, name string, r io.Reader, mode fs.FileMode) error {
 	// A connection that is lost looks like the end of the file to cat: so the
 	// file gets its name by a call of its own, and only when cat was told the end.
+	// A new file, not the one that is there: who was cut off may still write to it.
 	name = dashed(name)
-	_, err := c.sh(ctx, r, fmt.Sprintf("umask 077; cat > %s && chmod %o %[1]s", quote(name), mode))
+	_, err := c.sh(ctx, r, fmt.Sprintf("umask 077; rm -f %s; set -C; cat > %[1]s && chmod %o %[1]s", quote(name), mode))
 	return err
 }
 

@@ -17,7 +17,12 @@ import (
 type sftpFiles struct{ *sftp.Client }
 
 func (s sftpFiles) put(_ context.Context, name string, r io.Reader, mode fs.FileMode) error {
-	f, err := s.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	// Not into the file that is there: who was cut off may still write to it, on
+	// the other side of a lost connection.
+	if err := s.Client.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	f, err := s.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w: %w", errNotBegun, err)
 	}
