@@ -134,6 +134,9 @@ build {
 	if code != 0 || strings.Contains(out, "baked") || !strings.Contains(out, "us-west-2: ami-") {
 		t.Errorf("retry: exit %d\n%s", code, out)
 	}
+	if out, code := s.ask(dir, "show", again[1]); code != 0 || !strings.Contains(out, "retried   with success") || !strings.Contains(out, "us-west-2: ami-") {
+		t.Errorf("show: exit %d\n%s", code, out)
+	}
 	if out, code := s.ask(dir, "cancel", again[1]); code != 0 || !strings.Contains(out, "ended already") {
 		t.Errorf("cancel of what is over: exit %d\n%s", code, out)
 	}

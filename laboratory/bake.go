@@ -39,8 +39,11 @@ type baking struct {
 	killed     bool      // by us
 	submission string
 	status     int
-	output     bytes.Buffer // of the last submit
-	began      int          // how often a submission was begun, not joined
+	output     bytes.Buffer  // of the last submit
+	began      int           // how often a submission was begun, not joined
+	over       chan struct{} // closed when nobody follows the build any more
+	stays      []stay
+	troubles   []string // that people met
 }
 
 // A verdict is what submit's exit status and its record of the build say.
@@ -74,6 +77,10 @@ func (b *baking) bake(ctx context.Context, s *striker) (verdict, error) {
 		b.rules[id] = f
 	}
 	lasting, over := context.WithCancel(ctx)
+	var attended sync.WaitGroup
+	if b.recipe.Asks || b.recipe.Breakpoint {
+		attended.Go(func() { b.attend(lasting) })
+	}
 	var strikes sync.WaitGroup
 	for _, f := range b.recipe.Faults {
 		if f.Rule == nil {
@@ -87,11 +94,16 @@ func (b *baking) bake(ctx context.Context, s *striker) (verdict, error) {
 	limited, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
 	b.submit(limited)
+	if b.recipe.Keeps && b.status != 0 {
+		b.tryAgain(limited)
+	}
+	close(b.over)
 	b.track.mu.Lock()
 	b.track.ended = time.Now()
 	b.track.mark()
 	b.track.mu.Unlock()
 	over()
+	attended.Wait()
 	strikes.Wait()
 	if ctx.Err() != nil {
 		return verdict{}, context.Cause(ctx)
@@ -293,7 +305,7 @@ func (b *baking) settle(ctx context.Context, s *striker) {
 		b.track.mu.Lock()
 		at := b.track.struck[id]
 		b.track.mu.Unlock()
-		x := &strike{Fault: f, build: b.recipe.N, hit: []*track{b.track}, sure: true}
+		x := &strike{Fault: f, build: b.recipe.N, hit: []*track{b.track}, sure: true, hits: hits}
 		if len(at) > 0 {
 			x.begun, x.ended = at[0], at[len(at)-1].Add(f.Rule.Delay)
 		}

@@ -82,6 +82,7 @@ func (b *baking) check(ctx context.Context, v verdict, own []*strike) (Finding, 
 		f.images = images
 	}
 	b.checkRuns(ctx, &f, v, images)
+	b.checkStays(&f, v.log)
 	b.checkMade(&f, own)
 	return f, b.checkLeft(ctx, &f, images)
 }
@@ -100,7 +101,7 @@ func (f *Finding) judge(b Recipe, own []*strike) {
 			continue
 		}
 		may = append(may, x.Kind)
-		if k.must != nil && k.must(b) && x.sure {
+		if k.must != nil && k.must(b) && x.sure && !b.forgives() {
 			must = append(must, x.Kind)
 		}
 		if f.Reason != "" && k.why.MatchString(f.Reason) || x.Kind == cancelBuild && f.Outcome == "cancelled" {
@@ -266,7 +267,7 @@ func (b *baking) checkMade(f *Finding, own []*strike) {
 	may := map[string]int{"key-pair in " + home: 1, "security-group in " + home: 1, "instance in " + home: 1}
 	for _, x := range own {
 		switch x.Kind {
-		case terminateMachine, failHost, rebootMachine, noCapacityAfterAll: // each may cost a machine
+		case terminateMachine, terminateMachine + ", policy fail", failHost, rebootMachine, noCapacityAfterAll: // each may cost a machine
 			may["instance in "+home]++
 		}
 	}
@@ -275,6 +276,13 @@ func (b *baking) checkMade(f *Finding, own []*strike) {
 	}
 	for _, region := range copies {
 		may["image in "+region] = 1
+	}
+	for _, x := range own {
+		if b.recipe.forgives() && (x.Kind == "copy fails" || x.Kind == "image fails") {
+			for _, region := range append([]string{home}, copies...) {
+				may["image in "+region] += x.hits // of each, another was made instead
+			}
+		}
 	}
 	b.track.mu.Lock()
 	defer b.track.mu.Unlock()

@@ -48,7 +48,7 @@ type kind struct {
 	fits func(Recipe) bool
 	make func(r *rand.Rand, b Recipe) Fault
 	// Whether a build may, or must, fail because of it, and what its reason then
-	// looks like.
+	// looks like. One that asks a person need not fail.
 	may, must func(Recipe) bool
 	why       *regexp.Regexp
 	// all tells that it touches all builds that run, not just its own.
@@ -69,6 +69,7 @@ const (
 	cutMachine, rebootInside, expiredKeys, stormed = "cut machine off", "reboot in expect_disconnect", "credentials expired", "throttled for seconds"
 	cancelBuild                                    = "cancel"
 	noCapacityAfterAll                             = "no capacity after all"
+	pauseBuild, visitMachine, sweepAll             = "pause and resume", "exec on the machine", "sweep meanwhile"
 )
 
 // Kinds lists the names of all kinds of faults.
@@ -145,6 +146,9 @@ func kinds() []kind {
 		{name: fillMachine, weight: 2, make: mid(fillMachine, 2*s, 4*s), may: always, why: regexp.MustCompile(`.`)},
 		{name: expiredKeys, weight: 3, make: whenever(expiredKeys, 2*s, 6*s)},
 		{name: stormed, weight: 3, make: whenever(stormed, 2*s, 6*s)},
+		{name: pauseBuild, weight: 3, make: whenever(pauseBuild, s, 8*s)},
+		{name: visitMachine, weight: 4, make: mid(visitMachine, 0, 0)},
+		{name: sweepAll, weight: 3, all: true, make: whenever(sweepAll, 0, 0)},
 		{name: cancelBuild, weight: 4, make: whenever(cancelBuild, 0, 0), may: always, why: regexp.MustCompile(`cancel`)},
 	}
 	return append(list, answers()...)
@@ -225,7 +229,7 @@ func answers() []kind {
 // the server goes away for so long, and comes back before the script ends.
 func AwayRecipe(seed uint64, long time.Duration) func(int) Recipe {
 	return func(n int) Recipe {
-		b := NewRecipe(seed, n, nil)
+		b := NewRecipe(seed, n, nil).Unattended()
 		b.Restart, b.Checkpoint = false, false
 		b.Scripts = []Script{
 			{Lines: 8, Pace: 200 * time.Millisecond},

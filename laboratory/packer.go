@@ -153,7 +153,7 @@ type packerRun struct {
 
 // try makes one build with Packer and counts what became of it.
 func (l *packerRun) try(ctx context.Context, t trial, n int) {
-	r := NewRecipe(l.Seed, n, nil)
+	r := NewRecipe(l.Seed, n, nil).Unattended()
 	r.Name, r.Key, r.Faults = fmt.Sprintf("packer-%d-%d", l.Seed, n), fmt.Sprintf("AKIAPKR%dX%05d", l.Seed, n), nil
 	for i := range r.Scripts { // one fault at a time
 		r.Scripts[i].Reboots, r.Scripts[i].Fails = false, false

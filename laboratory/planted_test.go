@@ -138,7 +138,7 @@ func experiment(t *testing.T, bin string, s safeguard) (laboratory.Report, strin
 	report, err := laboratory.Run(t.Context(), laboratory.Config{
 		Bin: bin, Dir: dir, Seed: 1, Faults: 2 * len(s.faults), Builds: 2, Parallel: 2, Patience: 3 * time.Minute, Progress: &log,
 		Recipe: func(n int) laboratory.Recipe {
-			r := laboratory.NewRecipe(1, n, []string{})
+			r := laboratory.NewRecipe(1, n, []string{}).Unattended()
 			r.Restart, r.Checkpoint, r.Upload = s.faults[0].Kind == "terminate machine", false, false
 			for i := range r.Scripts {
 				r.Scripts[i] = laboratory.Script{Lines: 12, Pace: 200 * time.Millisecond}

@@ -22,6 +22,9 @@ type Recipe struct {
 	Restart    bool // -on-machine-loss=restart
 	Checkpoint bool // -checkpoint
 	Upload     bool // a file goes to the machine first
+	Asks       bool // -on-error=ask: a person is asked what to do about what fails
+	Breakpoint bool // a person lets it go on after its first script
+	Keeps      bool // a person tries again what fails late, instead of all
 	Faults     []Fault
 }
 
@@ -33,7 +36,8 @@ type Script struct {
 	Burst int
 	// Reboots: it reboots the machine at its end, as expect_disconnect allows.
 	Reboots bool
-	// Fails: it fails the first time, and max_retries lets it run again.
+	// Fails: it fails the first time, and max_retries, or who is asked, lets it
+	// run again.
 	Fails bool
 }
 
@@ -54,6 +58,13 @@ func NewRecipe(seed uint64, n int, kinds []string) Recipe {
 	case 1:
 		b.Restart, b.Checkpoint = true, true
 	}
+	switch r.IntN(8) {
+	case 0, 1:
+		b.Asks = true
+	case 2:
+		b.Keeps = true
+	}
+	b.Breakpoint = r.IntN(6) == 0
 	special := r.IntN(8)
 	for i := range 3 + r.IntN(2) {
 		s := Script{Lines: 8 + r.IntN(8), Pace: time.Duration(150+r.IntN(150)) * time.Millisecond}
@@ -63,7 +74,7 @@ func NewRecipe(seed uint64, n int, kinds []string) Recipe {
 		switch {
 		case i == 1 && special < 2:
 			s.Reboots, s.Burst = true, 0
-		case i == 1 && special == 2:
+		case i == 1 && (special == 2 || b.Asks):
 			s.Fails = true
 		}
 		b.Scripts = append(b.Scripts, s)
@@ -81,6 +92,19 @@ func (b Recipe) reboots() bool {
 func (b Recipe) fails() bool {
 	return slices.ContainsFunc(b.Scripts, func(s Script) bool { return s.Fails })
 }
+
+// Unattended returns the build without what needs a person.
+func (b Recipe) Unattended() Recipe {
+	if b.Asks {
+		b.Scripts = slices.Clone(b.Scripts)
+		b.Scripts[1].Fails = false
+	}
+	b.Asks, b.Keeps, b.Breakpoint = false, false, false
+	return b
+}
+
+// forgives tells whether a person may let it go on after a failure.
+func (b Recipe) forgives() bool { return b.Asks || b.Keeps }
 
 // length is how long the scripts take, undisturbed.
 func (b Recipe) length() (d time.Duration) {
@@ -106,7 +130,14 @@ const home = "us-east-1"
 
 // flags are what submit is told besides the template.
 func (b Recipe) flags() []string {
-	f := []string{"-keep=0"} // else what failed late is kept on purpose
+	keep := "-keep=0" // else what failed late is kept on purpose
+	if b.Keeps {
+		keep = "-keep=10m"
+	}
+	f := []string{keep}
+	if b.Asks {
+		f = append(f, "-on-error=ask")
+	}
 	if b.Restart {
 		f = append(f, "-on-machine-loss=restart")
 	}
@@ -197,10 +228,13 @@ build {
 		if s.Reboots {
 			t.WriteString("    expect_disconnect = true\n")
 		}
-		if s.Fails {
+		if s.Fails && !b.Asks {
 			t.WriteString("    max_retries = 2\n")
 		}
 		t.WriteString("  }\n")
+		if b.Breakpoint && i == 0 {
+			t.WriteString("  provisioner \"breakpoint\" {}\n")
+		}
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(s.text(i+1)), 0o700); err != nil {
 			return err
 		}

@@ -107,6 +107,17 @@ func Run(ctx context.Context, c Config) (report Report, err error) {
 	if interrupted {
 		return report, nil
 	}
+	swept, err := s.Command(ctx, "submit", sweepAsks("-json")...).Output()
+	if err != nil {
+		return report, fmt.Errorf("sweep in the end: %w", err)
+	}
+	left, err := lost(string(swept))
+	if err != nil {
+		return report, err
+	}
+	for _, line := range left {
+		report.Orphans = append(report.Orphans, "found by a sweep: "+line)
+	}
 	return report, l.boot(ctx, report.Findings)
 }
 
@@ -159,7 +170,7 @@ func (l *run) recipe(n int) Recipe {
 // build makes one build and says what was found.
 func (l *run) build(ctx context.Context, r Recipe) error {
 	b := &baking{
-		recipe: r, site: l.site, track: newTrack(r), rules: map[string]Fault{}, patience: l.Patience + r.length(),
+		recipe: r, site: l.site, track: newTrack(r), rules: map[string]Fault{}, over: make(chan struct{}), patience: l.Patience + r.length(),
 		dir: filepath.Join(l.Dir, "builds", fmt.Sprint(r.N)),
 	}
 	b.track.marks = []time.Time{time.Now()}

@@ -26,6 +26,7 @@ type strike struct {
 	begun, ended time.Time
 	hit          []*track // the builds that ran meanwhile and that it concerns
 	sure         bool     // it came while a script ran
+	hits         int      // of a rule: how often it struck
 }
 
 // What keeps a planned fault from happening.
@@ -147,6 +148,12 @@ func (s *striker) act(ctx context.Context, f Fault, b *baking, x *strike) error 
 		return s.rule(ctx, b, faults.Rule{Kind: faults.Throttle, Probability: 0.8, Seed: uint64(b.recipe.N)}, f.For)
 	case cancelBuild:
 		return b.cancel(ctx)
+	case pauseBuild:
+		return b.pause(ctx, f.For)
+	case visitMachine:
+		return b.visit(ctx)
+	case sweepAll:
+		return b.sweep(ctx)
 	}
 	return fmt.Errorf("nobody knows how to make it happen")
 }

@@ -27,6 +27,7 @@ type track struct {
 	builds   map[string]bool
 	machines []string               // in the order of their launch
 	journals map[string][]string    // of each machine, as last seen
+	visitors map[string][]string    // who was on each machine, as they wrote down
 	marks    []time.Time            // when the build was seen to go on
 	created  map[string]bool        // resources, as region/id
 	made     map[string]int         // how many of a kind, in each region
@@ -36,7 +37,7 @@ type track struct {
 }
 
 func newTrack(b Recipe) *track {
-	return &track{recipe: b, calls: map[string]int{}, builds: map[string]bool{}, journals: map[string][]string{}, struck: map[string][]time.Time{}, created: map[string]bool{}, made: map[string]int{}}
+	return &track{recipe: b, calls: map[string]int{}, builds: map[string]bool{}, journals: map[string][]string{}, visitors: map[string][]string{}, struck: map[string][]time.Time{}, created: map[string]bool{}, made: map[string]int{}}
 }
 
 // mark notes that the build goes on. t.mu is held.
@@ -195,10 +196,13 @@ func (w *watcher) look(t *track) {
 	t.mu.Lock()
 	machines, builds := slices.Clone(t.machines), slices.Collect(maps.Keys(t.builds))
 	t.mu.Unlock()
-	journals := map[string][]string{}
+	journals, visitors := map[string][]string{}, map[string][]string{}
 	for _, m := range machines {
-		if lines, ok := w.journal(m); ok {
+		if lines, ok := w.notes(m, "journal"); ok {
 			journals[m] = lines
+		}
+		if lines, ok := w.notes(m, "visits"); ok {
+			visitors[m] = lines
 		}
 	}
 	var size int64
@@ -212,20 +216,32 @@ func (w *watcher) look(t *track) {
 			t.journals[m] = lines
 		}
 	}
+	for m, lines := range visitors {
+		if len(lines) >= len(t.visitors[m]) {
+			t.visitors[m] = lines
+		}
+	}
 	if size > t.logSize {
 		t.logSize = size
 		t.mark()
 	}
 }
 
-// journal reads the journal on a machine's disk.
-func (w *watcher) journal(machine string) ([]string, bool) {
+// notes reads what was written down on a machine's disk.
+func (w *watcher) notes(machine, name string) ([]string, bool) {
 	for _, upper := range w.site.Upper(machine) {
-		if lines, ok := readLines(filepath.Join(upper, "home", "ubuntu", "lab", "journal")); ok {
+		if lines, ok := readLines(filepath.Join(upper, "home", "ubuntu", "lab", name)); ok {
 			return lines, true
 		}
 	}
 	return nil, false
+}
+
+// visits returns who was on a machine, as last seen.
+func (t *track) visits(machine string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.visitors[machine]
 }
 
 // readLines returns the whole lines of a file.

@@ -69,7 +69,11 @@ func (s *show) run(ctx context.Context, c *console, args []string) error {
 	if out.Submitted, err = f.Submission(ctx, e.ID, e.Run); err != nil {
 		return err
 	}
-	if out.Results, err = f.Results(ctx, e.ID, e.Run); err != nil {
+	results, err := f.Results(ctx, e.ID, e.Run)
+	if err != nil {
+		return err
+	}
+	if out.Results, err = f.Retried(ctx, results); err != nil {
 		return err
 	}
 	tl, err := f.Timeline(ctx, e.ID)
@@ -119,6 +123,9 @@ func (s shown) write(w io.Writer, now time.Time) {
 		r, ended := results[b.Build]
 		if !ended {
 			continue
+		}
+		if r.Error == "" && b.Outcome != timeline.Success {
+			line("retried", "with success")
 		}
 		line("error", indent(r.Error))
 		line("leftovers", indent(r.Leftovers))

@@ -2,9 +2,12 @@ package farm
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/agent/secret"
@@ -21,6 +24,36 @@ func (f *Farm) Builds(ctx context.Context, id, run string) ([]bakehouse.Build, e
 func (f *Farm) Results(ctx context.Context, id, run string) ([]bakehouse.Result, error) {
 	_, results, err := f.past(ctx, id, run)
 	return results, err
+}
+
+// Retried returns the results with what became of the builds that were kept when
+// they failed: the end of the retry stands where the failure stood. One that is
+// still kept, or is being retried, has failed until then.
+func (f *Farm) Retried(ctx context.Context, results []bakehouse.Result) ([]bakehouse.Result, error) {
+	out := slices.Clone(results)
+	for i, r := range out {
+		if r.KeptUntil.IsZero() {
+			continue
+		}
+		id := string(r.Build.ID) + keptSuffix
+		d, err := f.client.DescribeWorkflowExecution(ctx, id, "")
+		var unknown *serviceerror.NotFound
+		if errors.As(err, &unknown) {
+			continue // forgotten
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look up %s: %w", id, err)
+		}
+		if entry(d.GetWorkflowExecutionInfo()).Running() {
+			continue
+		}
+		res, err := f.ended(ctx, f.client.GetWorkflow(ctx, id, ""))
+		if err != nil {
+			return nil, fmt.Errorf("result of %s: %w", id, err)
+		}
+		out[i] = completed(res, r.Build)
+	}
+	return out, nil
 }
 
 // past reads what has happened until now.

@@ -2,6 +2,7 @@ package farm
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -107,27 +108,43 @@ func (f *Farm) Dismiss(ctx context.Context, id, name string) error {
 	return f.update(ctx, id, "dismiss-"+name, askDismiss, nil, map[string]string{"name": name})
 }
 
-// update asks something of a build and waits for the answer. What the build
-// refuses is returned in its words.
+// update asks something of a build and waits for the answer, while the server
+// is away, too: asked again under the same ID, it is the same request. What the
+// build refuses is returned in its words.
 func (f *Farm) update(ctx context.Context, id, updateID, name string, answer any, args ...any) error {
-	h, err := f.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		WorkflowID: id, UpdateID: updateID, UpdateName: name, Args: args, WaitForStage: client.WorkflowUpdateStageCompleted,
-	})
-	if err == nil {
-		err = h.Get(ctx, answer)
+	if updateID == "" {
+		updateID = rand.Text()
 	}
-	var app *temporal.ApplicationError
-	var gone *serviceerror.NotFound
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &app):
-		return errors.New(app.Message())
-	case errors.As(err, &gone):
-		return fmt.Errorf("%w: %s", ErrEnded, id)
+	begun := time.Now()
+	for {
+		h, err := f.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+			WorkflowID: id, UpdateID: updateID, UpdateName: name, Args: args, WaitForStage: client.WorkflowUpdateStageCompleted,
+		})
+		if err == nil {
+			err = h.Get(ctx, answer)
+		}
+		var app *temporal.ApplicationError
+		var gone *serviceerror.NotFound
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &app):
+			return errors.New(app.Message())
+		case errors.As(err, &gone):
+			return fmt.Errorf("%w: %s", ErrEnded, id)
+		case ctx.Err() != nil || !passing(err) || time.Since(begun) > outage:
+			return fmt.Errorf("%s %s: %w", name, id, err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
 	}
-	return fmt.Errorf("%s %s: %w", name, id, err)
 }
+
+// outage is how long one waits for a server that does not answer: longer than
+// it takes to be started anew.
+const outage = 10 * time.Minute
 
 // FollowBuild shows what a build says, from since on, until it has ended or has
 // parked. It returns the result, or the state in which it waits.
