@@ -23,6 +23,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+	"gocloud.dev/blob"
 
 	"github.com/bakehouse-farm/bakehouse/activities"
 	"github.com/bakehouse-farm/bakehouse/agent/buildlog"
@@ -74,8 +75,10 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Run works until ctx ends, then drains and returns. It returns an error when
-// it cannot begin, or when the farm sends it away for good.
+// Run works until ctx ends, then drains and returns nil. It waits for a server
+// that is away, and for a store whose disk is full. It returns an error when it
+// can never begin (a wrong address or namespace, credentials that are refused),
+// or when the farm sends it away for good.
 func Run(ctx context.Context, c Config) error {
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -90,23 +93,24 @@ func Run(ctx context.Context, c Config) error {
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return fmt.Errorf("state folder: %w (choose another with -state or BAKEHOUSE_AGENT_STATE)", err)
 	}
-	bucket, err := bundle.OpenBucket(ctx, c.Store)
-	if err != nil {
+	var bucket *blob.Bucket
+	err := persist(ctx, c.Log, "the blob store", func(ctx context.Context) (err error) {
+		bucket, err = bundle.OpenBucket(ctx, c.Store)
 		return err
+	})
+	if err != nil {
+		return stopped(ctx, err)
 	}
 	defer bucket.Close()
 
 	c.Temporal.DataConverter = secret.DataConverter(c.Keys)
 	c.Temporal.FailureConverter = secret.FailureConverter(c.Keys)
 	c.Temporal.Logger = log.NewStructuredLogger(c.Log)
-	farm, err := client.DialContext(ctx, c.Temporal)
+	farm, err := reach(ctx, c.Temporal, c.Log)
 	if err != nil {
-		return fmt.Errorf("no Temporal server answers at %s (name another with -address or TEMPORAL_ADDRESS): %w", cmp.Or(c.Temporal.HostPort, client.DefaultHostPort), err)
+		return stopped(ctx, err)
 	}
 	defer farm.Close()
-	if err := register(ctx, farm, c.Temporal.Namespace); err != nil {
-		return err
-	}
 
 	var traces activities.Traces // stays nil when nobody asked
 	if c.Traces != nil {
@@ -115,6 +119,41 @@ func Run(ctx context.Context, c Config) error {
 		traces = t
 	}
 	c.Version = cmp.Or(c.Version, workflows.Version)
+	acts := activities.New(activities.Config{
+		Template: c.Template, Builders: c.Builders, Provisioners: c.Provisioners, PostProcessors: c.PostProcessors,
+		Machines: c.Machines, Bundles: bundle.New(bucket, c.Keys), Logs: buildlog.New(bucket, c.Keys), Cache: cache,
+		Traces: traces, Farm: registrar{farm},
+	})
+	fatal := make(chan error, 1)
+	var w worker.Worker
+	// The server may go again before the first poll. A worker starts only once.
+	if err := persist(ctx, c.Log, "pool "+c.Pool, func(context.Context) error {
+		w = c.worker(farm, acts, fatal)
+		if err := w.Start(); err != nil {
+			return refused(fmt.Errorf("poll pool %q: %w", c.Pool, err))
+		}
+		return nil
+	}); err != nil {
+		return stopped(ctx, err)
+	}
+	if c.Deployment != "" {
+		go promote(ctx, farm, c.Deployment, c.Version, c.Log)
+	}
+	if c.Ready != nil {
+		c.Ready()
+	}
+	select {
+	case <-ctx.Done():
+	case err = <-fatal:
+		err = fmt.Errorf("the farm sends this agent away: %w", err)
+	}
+	c.Log.Info("agent lets go of its steps", "pool", c.Pool, "within", c.Drain)
+	w.Stop()
+	return err
+}
+
+// worker is what polls for the agent; fatal gets what ends the polling for good.
+func (c Config) worker(farm client.Client, acts *activities.Activities, fatal chan<- error) worker.Worker {
 	w := worker.New(farm, c.Pool, versioned(worker.Options{
 		MaxConcurrentActivityExecutionSize: c.Slots,
 		// A step that beats rarely hears of a cancellation late.
@@ -124,29 +163,26 @@ func Run(ctx context.Context, c Config) error {
 		// After a crash, the next agent gets the build's next decision this soon.
 		StickyScheduleToStartTimeout: 2 * time.Second,
 		DisableRegistrationAliasing:  true,
+		OnFatalError: func(err error) {
+			select {
+			case fatal <- err:
+			default: // one is enough
+			}
+		},
 	}, c.Deployment, c.Version))
 	w.RegisterWorkflowWithOptions(workflows.Submission, workflow.RegisterOptions{Name: "Submission"})
 	w.RegisterWorkflowWithOptions(workflows.Build, workflow.RegisterOptions{Name: "Build"})
 	w.RegisterWorkflowWithOptions(workflows.Sweep, workflow.RegisterOptions{Name: "Sweep"})
-	w.RegisterActivityWithOptions(activities.New(activities.Config{
-		Template: c.Template, Builders: c.Builders, Provisioners: c.Provisioners, PostProcessors: c.PostProcessors,
-		Machines: c.Machines, Bundles: bundle.New(bucket, c.Keys), Logs: buildlog.New(bucket, c.Keys), Cache: cache,
-		Traces: traces, Farm: registrar{farm},
-	}), activity.RegisterOptions{SkipInvalidStructFunctions: true})
+	w.RegisterActivityWithOptions(acts, activity.RegisterOptions{SkipInvalidStructFunctions: true})
+	return w
+}
 
-	if err := w.Start(); err != nil {
-		return fmt.Errorf("poll pool %q: %w", c.Pool, err)
+// stopped forgives what failed because the agent was told to stop.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
 	}
-	if c.Deployment != "" {
-		go promote(ctx, farm, c.Deployment, c.Version, c.Log)
-	}
-	if c.Ready != nil {
-		c.Ready()
-	}
-	<-ctx.Done()
-	c.Log.Info("agent lets go of its steps", "pool", c.Pool, "within", c.Drain)
-	w.Stop()
-	return nil
+	return err
 }
 
 // register makes sure that the farm knows the attributes by which builds are

@@ -320,7 +320,7 @@ func TestNoFarm(t *testing.T) {
 		{"submit, no address", program(t, dir, "submit", "build", "-address", "rubbish", "-key", at("key"), "null.pkr.hcl"), []string{"no Temporal server answers at rubbish", "not of the form host:port"}},
 		{"submit, no key", program(t, dir, "submit", "build", "-address", closed, "-key", at("nokey"), "null.pkr.hcl"), []string{"no key file " + at("nokey"), "BAKEHOUSE_KEY", "submit key"}},
 		{"submit, no key in the file", program(t, dir, "submit", "build", "-address", closed, "-key", at("file"), "null.pkr.hcl"), []string{"key file " + at("file")}},
-		{"agent, nobody there", program(t, dir, "agent", "-address", closed, "-key", at("key"), "-store", folder, "-state", at("a")), []string{"no Temporal server answers at " + closed, "-address or TEMPORAL_ADDRESS", "connection refused"}},
+		{"agent, no address", program(t, dir, "agent", "-address", "rubbish", "-key", at("key"), "-store", folder, "-state", at("a")), []string{`address "rubbish"`, "-address or TEMPORAL_ADDRESS", "not of the form host:port"}},
 		{"agent, no key", program(t, dir, "agent", "-address", closed, "-key", at("nokey"), "-store", folder, "-state", at("a")), []string{"no key file " + at("nokey"), "submit key"}},
 		{"agent, no store", program(t, dir, "agent", "-address", closed, "-key", at("key"), "-state", at("a")), []string{"no blob store", "-store or BAKEHOUSE_STORE"}},
 		{"agent, store in a file", program(t, dir, "agent", "-address", closed, "-key", at("key"), "-store", "file://"+at("file"), "-state", at("a")), []string{"blob store file://" + at("file")}},

@@ -66,6 +66,8 @@ func openFolder(u *url.URL) (*blob.Bucket, error) {
 		switch {
 		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 			return nil, fmt.Errorf("blob store %s: the disk is full: %w", u, err)
+		case errors.Is(err, syscall.EIO), errors.Is(err, syscall.ESTALE), errors.Is(err, syscall.ETIMEDOUT):
+			return nil, fmt.Errorf("blob store %s: the disk does not answer: %w", u, err) // it may be far away
 		default:
 			return nil, bakehouse.Errorf(bakehouse.Invalid, "blob store %s: the folder cannot be written: %w", u, err)
 		}

@@ -32,7 +32,8 @@ profile, instance role), and reaches them by SSH. It needs no inbound
 connection. SIGTERM makes it let go of what it follows; another agent of the
 pool takes over at once.
 
-Temporal is found by -address or the TEMPORAL_* variables. Traces go where the
+Temporal is found by -address or the TEMPORAL_* variables; an agent that is
+started before it waits for it. Traces go where the
 OTEL_* variables say.
 
 Exit status: 0 told to stop, 1 could not work, 2 wrong flags.
