@@ -2,6 +2,8 @@ package bakehouse
 
 import (
 	"encoding/json"
+	"slices"
+	"strconv"
 	"time"
 )
 
@@ -49,8 +51,12 @@ type Policy struct {
 	// empty) is a failed step; "restart" launches another machine and does the
 	// work again, from the last checkpoint or from the start.
 	OnMachineLoss string `json:"on_machine_loss,omitempty"`
-	// Checkpoint asks for an image of the machine after each provisioner.
+	// Checkpoint asks for an image of the machine after each provisioner but the
+	// last, whose work is in the image of the build itself.
 	Checkpoint bool `json:"checkpoint,omitempty"`
+	// CheckpointAfter limits that to the provisioners that one of its words means
+	// (see ChecksAfter). Empty: all.
+	CheckpointAfter []string `json:"checkpoint_after,omitempty"`
 	// Debug parks the build before each of its steps.
 	Debug bool `json:"debug,omitempty"`
 	// Timeout is how long the build may take, StepTimeout how long one step of it
@@ -64,6 +70,18 @@ type Policy struct {
 	// comes after (snapshot, copies, post-processors) failed, so that only that
 	// need be done again; zero means not at all.
 	Keep Duration `json:"keep,omitempty"`
+}
+
+// ChecksAfter tells whether a checkpoint is wanted after a provisioner, which
+// a word means by its number among those of its build, counted from 1, by its
+// name or by its type.
+func (p Policy) ChecksAfter(number int, name, typ string) bool {
+	if !p.Checkpoint || len(p.CheckpointAfter) == 0 {
+		return p.Checkpoint
+	}
+	return slices.ContainsFunc(p.CheckpointAfter, func(word string) bool {
+		return word == strconv.Itoa(number) || word == typ || name != "" && word == name
+	})
 }
 
 // DefaultLease is how long a parked build waits for a decision.

@@ -70,11 +70,7 @@ func (e *evaluation) planBuild(c chosen, except *matcher) (PlannedBuild, hcl.Dia
 		b.Settings = settings
 	}
 	key := c.use.key(e.t.legacy)
-	for _, p := range c.outline.provisioners {
-		if p.appliesTo(key) {
-			b.Provisioners = append(b.Provisioners, p.provisioner())
-		}
-	}
+	b.Provisioners = c.provisioners(e.t.legacy)
 	if p := c.outline.cleanup; p != nil && p.appliesTo(key) {
 		planned := p.provisioner()
 		b.ErrorCleanup = &planned

@@ -142,6 +142,38 @@ func (t *Template) Select(v Values, sel Selection) ([]BuildName, hcl.Diagnostics
 	return names, e.polish(diags)
 }
 
+// A Chain is what changes the machine of one build, in order.
+type Chain struct {
+	Build        BuildName
+	Provisioners []PlannedProvisioner
+}
+
+// Provisioners tells what each of the builds that Select names does to its
+// machine. Where Select fails it returns what it can.
+func (t *Template) Provisioners(v Values, sel Selection) []Chain {
+	e := t.evaluation(v, Pinned{})
+	_ = e.valuate()
+	outlines, _ := e.outlines()
+	list, _, _ := e.choose(outlines, sel)
+	var chains []Chain
+	for _, c := range list {
+		chains = append(chains, Chain{Build: c.name, Provisioners: c.provisioners(t.legacy)})
+	}
+	return chains
+}
+
+// provisioners are those that apply to the source of the build.
+func (c chosen) provisioners(legacy bool) []PlannedProvisioner {
+	var out []PlannedProvisioner
+	key := c.use.key(legacy)
+	for _, p := range c.outline.provisioners {
+		if p.appliesTo(key) {
+			out = append(out, p.provisioner())
+		}
+	}
+	return out
+}
+
 // nothing says that the selection leaves no build.
 func (t *Template) nothing() *hcl.Diagnostic {
 	d := failure("No builds to run", "Nothing in the template is left by -only and -except.")

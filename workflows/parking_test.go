@@ -25,7 +25,10 @@ source "oven" "bread" {
 build {
   sources = ["source.oven.bread"]
   provisioner "script" { script = "knead" }
-  provisioner "script" { script = "prove" }
+  provisioner "script" {
+    name   = "rise"
+    script = "prove"
+  }
   provisioner "script" { script = "decorate" }
   error-cleanup-provisioner "script" { script = "scrape" }
   post-processor "note" { keep = true }
@@ -296,6 +299,52 @@ func TestMachineLoss(t *testing.T) {
 				if len(o.images) != 2 {
 					t.Errorf("images: %v, want one in each region and no checkpoint", o.images)
 				}
+			}
+		})
+	}
+}
+
+// Only after the chosen provisioners is the machine captured, and a lost one
+// goes on from the last of them.
+func TestChosenCheckpoints(t *testing.T) {
+	tests := []struct {
+		name  string
+		after []string
+		lost  string // at this script, each of the first two times
+		made  int    // checkpoints
+		ran   string
+	}{
+		{"all", nil, "script decorate", 2, "knead prove decorate"},
+		{"by type", []string{"script"}, "script decorate", 2, "knead prove decorate"},
+		{"by name", []string{"rise"}, "script decorate", 1, "knead prove decorate"},
+		{"by name, lost before it", []string{"rise"}, "script prove", 1, "knead knead knead prove decorate"},
+		{"by number", []string{"2"}, "script decorate", 1, "knead prove decorate"},
+		{"the first", []string{"1"}, "script decorate", 1, "knead prove prove prove decorate"},
+		{"two words, one of them in vain", []string{"rise", "crust"}, "script decorate", 1, "knead prove decorate"},
+		{"in vain", []string{"crust"}, "script decorate", 0, "knead prove knead prove knead prove decorate"},
+		{"after the last", []string{"3"}, "script decorate", 0, "knead prove knead prove knead prove decorate"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := newOven()
+			b := newBakery(t, o, loaf)
+			b.in.Policy = bakehouse.Policy{OnMachineLoss: "restart", Checkpoint: true, CheckpointAfter: tt.after}
+			o.before = on(tt.lost, 2, bakehouse.Errorf(bakehouse.Gone, "machine is gone: spot interruption"))
+			results, err := b.bake(t)
+			if err != nil {
+				t.Fatal(err, results)
+			}
+			if got := o.called("checkpoint"); got != tt.made {
+				t.Errorf("%d checkpoints, want %d", got, tt.made)
+			}
+			if got := strings.Join(o.scripts, " "); got != tt.ran {
+				t.Errorf("scripts that ran: %q, want %q", got, tt.ran)
+			}
+			if got := strings.Join(o.on[string(results.Builds[0].Build.ID)+"@home"], " "); got != "knead prove decorate" {
+				t.Errorf("the image holds %q", got)
+			}
+			if len(o.images) != 2 {
+				t.Errorf("images: %v, want one in each region and no checkpoint", o.images)
 			}
 		})
 	}

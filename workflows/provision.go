@@ -33,7 +33,7 @@ func (b *build) provision(ctx workflow.Context) error {
 		if err != nil {
 			return err
 		}
-		if b.Checkpoint && b.Outline.Checkpoints && b.Provisioner+1 < len(list) {
+		if b.Outline.Checkpoints && b.Provisioner+1 < len(list) && b.ChecksAfter(b.Provisioner+1, p.Name, p.Type) {
 			if err := b.checkpoint(ctx, b.Provisioner+1); err != nil {
 				return err
 			}

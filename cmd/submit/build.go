@@ -30,7 +30,13 @@ writes on this computer, such as a manifest, are put where it says.
 The builds do not depend on this program. Sent again while it runs, the same
 submission (template, files, variables, -only, -except, -force, policy flags,
 pool and -id) is joined, not started anew. Ctrl-C cancels the builds and waits for
-the clean-up; a second one leaves at once. "submit attach" comes back.`,
+the clean-up; a second one leaves at once. "submit attach" comes back.
+
+What shall hold for all builds stands in the environment: BAKEHOUSE_ON_ERROR,
+BAKEHOUSE_ON_MACHINE_LOSS, BAKEHOUSE_CHECKPOINT, BAKEHOUSE_TIMEOUT,
+BAKEHOUSE_STEP_TIMEOUT, BAKEHOUSE_LEASE and BAKEHOUSE_KEEP say what the flags of
+those names say, unless a flag says otherwise. Words of BAKEHOUSE_CHECKPOINT that
+mean no provisioner of a template mean nothing there.`,
 	exits: `  0  all builds succeeded; with -detach, the submission was accepted
   1  a build failed or was cancelled, or nothing could be started
 `,
@@ -84,6 +90,9 @@ func (b *build) check() error {
 }
 
 func (b *build) run(ctx context.Context, c *console, args []string) error {
+	if err := b.policy.complete(c.getenv); err != nil {
+		return err
+	}
 	if err := b.check(); err != nil {
 		return err
 	}
@@ -129,7 +138,7 @@ func (b *build) prepare(c *console, u *ui.UI, path string) (*dish, error) {
 		return nil, failed
 	}
 	d.builds = names
-	return d, nil
+	return d, b.policy.fit(d.template.Provisioners(d.values, d.selection))
 }
 
 // start packs the submission and sends it.

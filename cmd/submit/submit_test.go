@@ -45,6 +45,7 @@ func TestSubmissionID(t *testing.T) {
 		{"only", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.Only = nil }, false},
 		{"only as except", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.Only, s.Except = s.Except, s.Only }, false},
 		{"checkpoints", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.Checkpoint = true }, false},
+		{"which checkpoints", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.CheckpointAfter = []string{"web"} }, false},
 		{"on-error", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.OnError = "abort" }, false},
 		{"force", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.Force = true }, false},
 		{"pool", func(s *bakehouse.Submission, _ *json.RawMessage, _ *string) { s.Pool = "west" }, false},
