@@ -279,8 +279,10 @@ func (b *baking) checkMade(f *Finding, own []*strike) {
 	}
 	for _, x := range own {
 		if b.recipe.forgives() && (x.Kind == "copy fails" || x.Kind == "image fails") {
-			for _, region := range append([]string{home}, copies...) {
-				may["image in "+region] += x.hits // of each, another was made instead
+			for what := range may { // of each image that failed, another was made instead
+				if strings.HasPrefix(what, "image in ") {
+					may[what] += x.hits
+				}
 			}
 		}
 	}
