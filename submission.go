@@ -164,8 +164,18 @@ type Result struct {
 	// KeptUntil is set when the build failed after its machine was finished, and
 	// what it had made is kept for a retry until then.
 	KeptUntil time.Time `json:"kept_until,omitzero"`
-	Started   time.Time `json:"started"`
-	Ended     time.Time `json:"ended"`
+	// Log tells where the build's log ended; nil when that is not known. The
+	// result of a build has it, that of its submission has not.
+	Log     *LogEnd   `json:"log,omitempty"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
+}
+
+// A LogEnd tells where a log ends.
+type LogEnd struct {
+	// Chunks is how many chunks each step has, by its name. A step that is not
+	// named has none.
+	Chunks map[string]int `json:"chunks"`
 }
 
 // Results tells how a submission ended. It is the result of workflow

@@ -115,6 +115,8 @@ type PlanInput struct {
 type Planned struct {
 	Digest string         `json:"digest"`
 	Builds []PlannedBuild `json:"builds"`
+	// Log is where the log of the plan ended; nil when an older agent planned.
+	Log *bakehouse.LogEnd `json:"log,omitempty"`
 }
 
 // PlannedBuild is the outline of one build.

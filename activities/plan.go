@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/agent/buildlog"
 	"github.com/bakehouse-farm/bakehouse/agent/bundle"
 	"github.com/bakehouse-farm/bakehouse/agent/secret"
 	"github.com/bakehouse-farm/bakehouse/builders"
@@ -40,7 +41,12 @@ func (a *Activities) Plan(ctx context.Context, in PlanInput) (out Planned, err e
 		return Planned{}, err
 	}
 	out, err = a.makePlan(ctx, in)
-	return out, end(err)
+	err = end(err)
+	if log, ok := bakehouse.LogOf(ctx).(*buildlog.Step); ok {
+		last := log.End()
+		out.Log = &last
+	}
+	return out, err
 }
 
 func (a *Activities) makePlan(ctx context.Context, in PlanInput) (Planned, error) {

@@ -1,6 +1,10 @@
 package activities
 
-import "context"
+import (
+	"context"
+
+	"github.com/bakehouse-farm/bakehouse"
+)
 
 // Traces sends traces of submissions.
 type Traces interface {
@@ -16,4 +20,11 @@ func (a *Activities) SendTrace(_ context.Context, submission, run string) error 
 		a.Traces.Send(submission, run)
 	}
 	return nil
+}
+
+// LogEnd tells where the log of a build ends now, for the result of the build to
+// keep.
+func (a *Activities) LogEnd(ctx context.Context, id bakehouse.BuildID) (bakehouse.LogEnd, error) {
+	end, err := a.Logs.End(ctx, id)
+	return end, verdict(ctx, err)
 }

@@ -204,15 +204,16 @@ func (b *build) limit(ctx workflow.Context) (workflow.Context, func()) {
 
 // result says how the build ended.
 func (b *build) result(ctx workflow.Context, err error) (bakehouse.Result, error) {
-	// Who has asked something of the build gets an answer before it is gone.
 	late, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
+	end := b.logEnd(late)
+	// Who has asked something of the build gets an answer before it is gone.
 	if werr := workflow.Await(late, func() bool { return workflow.AllHandlersFinished(late) }); werr != nil {
 		return bakehouse.Result{}, werr
 	}
 	res := bakehouse.Result{
 		Build: b.Build, Artifacts: b.Artifacts, Outputs: b.Outputs, Leftovers: b.leftovers,
-		KeptUntil: b.keptUntil, Started: b.Started, Ended: workflow.Now(ctx),
+		KeptUntil: b.keptUntil, Log: end, Started: b.Started, Ended: workflow.Now(ctx),
 	}
 	if err == nil {
 		return res, nil
@@ -231,6 +232,30 @@ func (b *build) result(ctx workflow.Context, err error) (bakehouse.Result, error
 	}
 	return res, temporal.NewApplicationErrorWithOptions(res.Error, string(res.Kind),
 		temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{res}})
+}
+
+// logEnd asks where the log of the build ends. History keeps the answer, so
+// that a store which loses the last lines of a log does not go unnoticed. It is
+// a local activity, which needs no other agent; a store that cannot be listed
+// now makes no build fail that is done.
+//
+// What the store loses between the end of a step and the end of the build is
+// not noticed: the steps themselves would have to tell, and most have an answer
+// of another kind.
+func (b *build) logEnd(ctx workflow.Context) *bakehouse.LogEnd {
+	if workflow.GetVersion(ctx, "log-end", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	ctx = workflow.WithLocalActivityOptions(ctx, workflow.LocalActivityOptions{
+		StartToCloseTimeout: 30 * time.Second, ScheduleToCloseTimeout: 2 * time.Minute,
+		RetryPolicy: &temporal.RetryPolicy{InitialInterval: 500 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: 5 * time.Second},
+	})
+	var end bakehouse.LogEnd
+	if err := workflow.ExecuteLocalActivity(ctx, do.LogEnd, b.Build.ID).Get(ctx, &end); err != nil {
+		workflow.GetLogger(ctx).Warn("where the log ends is not known", "build", b.Build.ID, "error", err)
+		return nil
+	}
+	return &end
 }
 
 // step names the next step of the build.

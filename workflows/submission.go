@@ -105,7 +105,9 @@ func builds(ctx workflow.Context, s bakehouse.Submission) (bakehouse.Results, er
 				return
 			}
 			defer slots.Release(1)
-			results.Builds[i] = oneBuild(ctx, s, r)
+			res := oneBuild(ctx, s, r)
+			res.Log = nil // the build's own result has it
+			results.Builds[i] = res
 		})
 	}
 	wg.Wait(ctx)

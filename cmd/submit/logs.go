@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os/signal"
 	"syscall"
 
@@ -20,9 +21,11 @@ var logsTopic = topic{
 	text: `
 Prints what the builds of a submission have said so far, each build whole, or
 with -follow as it comes until they have ended. ID is that of a submission or
-of one build; its beginning is enough.`,
+of one build; its beginning is enough. What is missing or damaged is named, and
+what is there is printed all the same.`,
 	exits: `  0  done, however the builds ended
-  1  nothing has this ID, or the farm could not be asked
+  1  part of a log is missing or damaged, nothing has this ID, or the farm could
+     not be asked
 `,
 	make: func() command { return new(logs) },
 }
@@ -60,12 +63,18 @@ func (l *logs) run(ctx context.Context, c *console, args []string) error {
 		}
 	}
 	if !l.follow {
-		return l.print(ctx, f, u, e, only)
+		whole, err := l.print(ctx, f, u, c.err, e, only)
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		return l.ends(ctx, f, c.err, e, only, whole)
 	}
 	_, err = f.Follow(ctx, e.ID, e.Run, &logViewer{ui: u, only: only})
 	switch {
-	case ctx.Err() != nil, errors.Is(err, farm.ErrBuilds), errors.Is(err, farm.ErrCancelled):
+	case ctx.Err() != nil:
 		return nil
+	case err == nil, errors.Is(err, farm.ErrBuilds), errors.Is(err, farm.ErrCancelled):
+		return l.ends(ctx, f, c.err, e, only, true)
 	}
 	var plan *farm.PlanError
 	if errors.As(err, &plan) {
@@ -75,31 +84,66 @@ func (l *logs) run(ctx context.Context, c *console, args []string) error {
 	return err
 }
 
-// print prints what there is now.
-func (l *logs) print(ctx context.Context, f *farm.Farm, u *ui.UI, e farm.Entry, only bakehouse.BuildID) error {
-	store, err := f.Logs(ctx)
-	if err != nil {
-		return err
-	}
+// ends says on stderr what is missing at the ends of logs.
+func (l *logs) ends(ctx context.Context, f *farm.Farm, stderr io.Writer, e farm.Entry, only bakehouse.BuildID, whole bool) error {
 	builds, err := f.Builds(ctx, e.ID, e.Run)
 	if err != nil {
 		return err
 	}
+	unknown := 0
+	for _, b := range builds {
+		if only != "" && b.ID != only {
+			continue
+		}
+		if b.Ended && b.Log == nil {
+			unknown++
+		}
+		missing, err := f.Missing(ctx, b)
+		if err != nil {
+			return fmt.Errorf("check the log of %s: %w", b.Name, err)
+		}
+		for _, m := range missing {
+			whole = false
+			fmt.Fprintf(ui.Plain(stderr), "Error: log of %s: %v\n", b.Name, m)
+		}
+	}
+	if unknown > 0 {
+		fmt.Fprintf(stderr, "Nobody noted where %d of the logs ended (an older agent, or an end without a last word): lines that are missing there would not be noticed.\n", unknown)
+	}
+	if !whole {
+		return failed
+	}
+	return nil
+}
+
+// print prints what there is now, and tells whether all of it could be read.
+func (l *logs) print(ctx context.Context, f *farm.Farm, u *ui.UI, stderr io.Writer, e farm.Entry, only bakehouse.BuildID) (whole bool, err error) {
+	store, err := f.Logs(ctx)
+	if err != nil {
+		return false, err
+	}
+	builds, err := f.Builds(ctx, e.ID, e.Run)
+	if err != nil {
+		return false, err
+	}
+	whole = true
 	for _, b := range builds {
 		if only != "" && b.ID != only {
 			continue
 		}
 		for line, err := range store.Read(ctx, b.ID) {
 			if ctx.Err() != nil {
-				return nil
+				return whole, nil
 			}
 			if err != nil {
-				return fmt.Errorf("read log of %s: %w", b.Name, err)
+				whole = false
+				fmt.Fprintf(ui.Plain(stderr), "Error: log of %s: %v\n", b.Name, err)
+				continue
 			}
 			u.Line(b.Name, line.Time, line.Text, line.Kind == buildlog.Error)
 		}
 	}
-	return nil
+	return whole, nil
 }
 
 // A logViewer prints lines, and nothing around them.

@@ -21,9 +21,10 @@ var showTopic = topic{
 	text: `
 Shows a submission: what was submitted, and for each build what it does now or
 how it ended, with its artifacts. ID is that of a submission or of a build; its
-beginning is enough.`,
+beginning is enough. With -store, what is missing at the end of a log is named.`,
 	exits: `  0  done, however the builds ended
-  1  nothing has this ID, or the farm could not be asked
+  1  the end of a log is missing, nothing has this ID, or the farm could not be
+     asked
 `,
 	make: func() command { return new(show) },
 }
@@ -48,6 +49,8 @@ type shown struct {
 	Builds []*timeline.Span `json:"builds"`
 	// Failure is why there are no results, when the plan failed.
 	Failure string `json:"failure,omitempty"`
+	// Missing is what is missing at the ends of logs, by build.
+	Missing map[bakehouse.BuildID][]string `json:"missing,omitempty"`
 }
 
 func (s *show) run(ctx context.Context, c *console, args []string) error {
@@ -80,6 +83,9 @@ func (s *show) run(ctx context.Context, c *console, args []string) error {
 	if err != nil {
 		return err
 	}
+	if out.Missing, err = missing(ctx, f, e); err != nil {
+		return err
+	}
 	out.Failure = tl.Root.Reason
 	for _, span := range tl.Root.Children {
 		if span.Kind == timeline.Build {
@@ -87,10 +93,36 @@ func (s *show) run(ctx context.Context, c *console, args []string) error {
 		}
 	}
 	if s.json {
-		return printJSON(c.out, out)
+		err = printJSON(c.out, out)
+	} else {
+		out.write(ui.Plain(c.out), time.Now())
 	}
-	out.write(ui.Plain(c.out), time.Now())
-	return nil
+	if err == nil && len(out.Missing) > 0 {
+		err = failed
+	}
+	return err
+}
+
+// missing returns what is missing at the ends of logs, if a store was named.
+func missing(ctx context.Context, f *farm.Farm, e farm.Entry) (map[bakehouse.BuildID][]string, error) {
+	if !f.Stores() {
+		return nil, nil
+	}
+	builds, err := f.Builds(ctx, e.ID, e.Run)
+	if err != nil {
+		return nil, err
+	}
+	out := map[bakehouse.BuildID][]string{}
+	for _, b := range builds {
+		errs, err := f.Missing(ctx, b)
+		if err != nil {
+			return nil, fmt.Errorf("check the log of %s: %w", b.Name, err)
+		}
+		for _, e := range errs {
+			out[b.ID] = append(out[b.ID], e.Error())
+		}
+	}
+	return out, nil
 }
 
 func (s shown) write(w io.Writer, now time.Time) {
@@ -113,6 +145,7 @@ func (s shown) write(w io.Writer, now time.Time) {
 	if s.Failure != "" {
 		line("failure", indent(s.Failure))
 	}
+	line("log", indent(strings.Join(s.Missing[bakehouse.BuildID(s.ID)], "\n"))) // of the plan
 	results := map[bakehouse.BuildID]bakehouse.Result{}
 	for _, r := range s.Results {
 		results[r.Build.ID] = r
@@ -120,6 +153,7 @@ func (s shown) write(w io.Writer, now time.Time) {
 	for _, b := range s.Builds {
 		fmt.Fprintf(w, "\nBuild %s: %s\n", b.Name, state(b, now))
 		line("id", string(b.Build))
+		line("log", indent(strings.Join(s.Missing[b.Build], "\n")))
 		r, ended := results[b.Build]
 		if !ended {
 			continue

@@ -232,12 +232,32 @@ func (t *tail) run(ctx context.Context, logs *buildlog.Store, v Viewer) {
 	for _, line := range lines.rest() {
 		v.Line(t.build, line)
 	}
+	t.missing(ctx, logs, v)
 	select {
 	case <-t.ended:
 		if t.result != nil && ctx.Err() == nil {
 			v.Ended(*t.result)
 		}
 	default:
+	}
+}
+
+// missing says what is missing at the end of the log of a build that has ended.
+func (t *tail) missing(ctx context.Context, logs *buildlog.Store, v Viewer) {
+	select {
+	case <-t.ended:
+	default:
+		return
+	}
+	if t.result == nil || t.result.Log == nil || ctx.Err() != nil {
+		return
+	}
+	missing, err := logs.Missing(ctx, t.build.ID, *t.result.Log)
+	if err != nil {
+		missing = []error{err}
+	}
+	for _, m := range missing {
+		v.Line(t.build, buildlog.Line{Kind: buildlog.Error, Time: time.Now(), Text: m.Error()})
 	}
 }
 
