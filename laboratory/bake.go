@@ -130,13 +130,15 @@ func (b *baking) await(ctx context.Context, s *striker, f Fault) {
 	s.strike(context.WithoutCancel(ctx), f, b)
 }
 
-var accepted = regexp.MustCompile(`(Started|Joining) submission (\S+?),? `)
+var (
+	accepted = regexp.MustCompile(`(Started|Joining) submission (\S+?),? `)
+	attached = regexp.MustCompile(`Submission \S+ in pool`)
+)
 
 // submit runs submit until the build has ended or ctx ends.
 func (b *baking) submit(ctx context.Context) {
 	for ctx.Err() == nil {
-		args := append([]string{"build", "-id", fmt.Sprint(b.recipe.N)}, b.recipe.flags()...)
-		cmd := b.site.Command(ctx, "submit", append(args, templateName)...)
+		cmd := b.site.Command(ctx, "submit", b.command(ctx)...)
 		cmd.Dir = b.dir
 		notebook := b.notebook()
 		out := &output{b, notebook}
@@ -159,7 +161,7 @@ func (b *baking) submit(ctx context.Context) {
 		if m != nil && m[1] == "Started" {
 			b.began++
 		}
-		if m != nil && !killed && cmd.ProcessState != nil && ctx.Err() == nil {
+		if (m != nil || attached.MatchString(text)) && !killed && cmd.ProcessState != nil && ctx.Err() == nil {
 			b.status = cmd.ProcessState.ExitCode()
 			return
 		}
@@ -170,6 +172,26 @@ func (b *baking) submit(ctx context.Context) {
 		}
 	}
 	b.status = -1
+}
+
+// command is what submits the build, or follows it again: the same command once
+// more, which joins what runs, or "attach". A build that has failed meanwhile
+// would be begun anew by the former, and that is right, but not of interest.
+func (b *baking) command(ctx context.Context) []string {
+	b.mu.Lock()
+	id := b.submission
+	b.mu.Unlock()
+	if id != "" {
+		var shown struct {
+			Status string `json:"status"`
+		}
+		out, err := b.site.Command(ctx, "submit", "show", "-json", id).Output()
+		if b.recipe.N%2 == 0 || err == nil && json.Unmarshal(out, &shown) == nil && shown.Status != "running" {
+			return []string{"attach", id}
+		}
+	}
+	args := append([]string{"build", "-id", fmt.Sprint(b.recipe.N)}, b.recipe.flags()...)
+	return append(args, templateName)
 }
 
 // An output takes what submit prints.
