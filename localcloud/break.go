@@ -26,8 +26,8 @@ const (
 	Thaw       Act = "thaw"        // let them go on
 	Fill       Act = "fill"        // leave no room on its disk
 	Free       Act = "free"        // give the room back
-	Cut        Act = "cut"         // lose all packets
-	Impair     Act = "impair"      // delay or lose packets, or limit their rate
+	Cut        Act = "cut"         // lose all packets, until it is mended
+	Impair     Act = "impair"      // delay or lose packets, or limit their rate, as long as this process runs
 	Mend       Act = "mend"        // end cut and impair
 	PauseSSHD  Act = "pause-sshd"  // stop the SSH server alone
 	ResumeSSHD Act = "resume-sshd" // let it go on
@@ -48,7 +48,7 @@ type MachineFault struct {
 	// To is the state that FailHost leads to: "stopped" or "terminated". Empty:
 	// terminated.
 	To string `json:"to,omitempty"`
-	// Network is for Impair.
+	// Network is for Impair. Its fields may be combined.
 	Network sandbox.Impairment `json:"network,omitzero"`
 }
 

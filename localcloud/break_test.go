@@ -171,6 +171,21 @@ func TestBrokenMachines(t *testing.T) {
 			t.Errorf("%s: no answer", pair[1])
 		}
 	}
+	// All that makes a network bad, at once.
+	const delay = 300 * time.Millisecond
+	trip := func() time.Duration {
+		begin := time.Now()
+		if got := say(t, shell, "echo here"); got != "here" {
+			t.Errorf("heard %q", got)
+		}
+		return time.Since(begin)
+	}
+	do(localcloud.MachineFault{Act: localcloud.Impair, Network: sandbox.Impairment{Delay: delay, Jitter: time.Millisecond, Loss: 1, Rate: 1 << 20}})
+	if d := trip(); d < 2*delay-2*time.Millisecond {
+		t.Errorf("there and back in %s", d)
+	}
+	do(localcloud.MachineFault{Act: localcloud.Mend})
+	eventually(t, "fast again", func() bool { return trip() < 2*delay-2*time.Millisecond })
 	shell.Close()
 	do(localcloud.MachineFault{Act: localcloud.HardReboot})
 	eventually(t, "another boot", func() bool {

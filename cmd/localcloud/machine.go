@@ -24,7 +24,9 @@ in the region. Prints the ids. Acts:
   fill         leave no room on the disk (needs "localcloud serve -disk SIZE")
   free         give the room back
   cut          lose all packets, each way
-  impair       -delay, -jitter, -loss or -rate, as far as this kernel can
+  impair       delay, lose or slow down packets between this host and the machine,
+               each way: -delay, -jitter, -loss and -rate, together or alone; needs
+               /dev/net/tun and ends with "localcloud serve"
   mend         end cut and impair
   pause-sshd   stop the SSH server alone: what was started goes on
   resume-sshd  let it go on
@@ -73,10 +75,10 @@ func breakMachine(ctx context.Context, act localcloud.Act, args []string, out, e
 	case localcloud.FailHost:
 		f.StringVar(&m.To, "to", "terminated", "state that it leads to: stopped or terminated")
 	case localcloud.Impair:
-		f.DurationVar(&m.Network.Delay, "delay", 0, "hold each packet back")
-		f.DurationVar(&m.Network.Jitter, "jitter", 0, "by so much more or less")
+		f.DurationVar(&m.Network.Delay, "delay", 0, "hold each packet back, each way")
+		f.DurationVar(&m.Network.Jitter, "jitter", 0, "by up to so much more or less; packets keep their order")
 		f.Float64Var(&m.Network.Loss, "loss", 0, "lose this percentage of packets")
-		f.Uint64Var(&m.Network.Rate, "rate", 0, "let so many bytes a second pass")
+		f.Uint64Var(&m.Network.Rate, "rate", 0, "let so many bytes a second pass; what finds no room to wait is lost")
 	}
 	plain, err := parse(f, args, -1)
 	if err != nil {

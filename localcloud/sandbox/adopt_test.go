@@ -32,9 +32,51 @@ func hostProcess(dir string) {
 	if err := h.Start(ctx, spec); err != nil {
 		panic(err)
 	}
+	var bad sandbox.Impairment
+	if asked := os.Getenv("SANDBOX_TEST_IMPAIR"); asked != "" {
+		if err := json.Unmarshal([]byte(asked), &bad); err != nil {
+			panic(err)
+		}
+		if err := h.Impair(spec.ID, bad); err != nil {
+			panic(err)
+		}
+	}
 	fmt.Println("started")
 	time.Sleep(10 * time.Minute)
 	os.Exit(0)
+}
+
+// startHost starts a process that has a Host over dir, an instance in it, and a
+// bad network to that.
+func startHost(t *testing.T, dir string, l login, bad sandbox.Impairment) *exec.Cmd {
+	t.Helper()
+	spec, err := json.Marshal(l.spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	impair, err := json.Marshal(bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "SANDBOX_TEST_HOST="+dir, "SANDBOX_TEST_INIT="+initPath, "SANDBOX_TEST_SPEC="+string(spec), "SANDBOX_TEST_IMPAIR="+string(impair))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // if the test has not
+		_ = cmd.Wait()
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || line != "started\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	return cmd
 }
 
 // An instance outlives the process that started it, killed without warning,
@@ -49,24 +91,7 @@ func TestAdopt(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	spec, err := json.Marshal(l.spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "SANDBOX_TEST_HOST="+dir, "SANDBOX_TEST_INIT="+initPath, "SANDBOX_TEST_SPEC="+string(spec))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil || line != "started\n" {
-		t.Fatalf("%q, %v", line, err)
-	}
+	cmd := startHost(t, dir, l, sandbox.Impairment{})
 	if _, err := sandbox.New(t.Context(), sandbox.Config{Dir: dir, Init: initPath}); bakehouse.KindOf(err) != bakehouse.Invalid {
 		t.Errorf("a second Host over the same folder: %v", err)
 	}
@@ -130,5 +155,51 @@ func TestAdopt(t *testing.T) {
 	eventually(t, "the dead instance leaves nothing", func() bool { return len(traces(t, dir)) == 0 })
 	if _, err := os.Stat(filepath.Join(dir, "instances", "i-adopt", "upper/home/ubuntu/file")); err != nil {
 		t.Errorf("its files: %v", err)
+	}
+}
+
+// A bad line ends with the process that holds it, killed without warning, and
+// the connections that took it go on. A cut goes on.
+func TestImpairedByTheKilled(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("instances need root")
+	}
+	const delay = 300 * time.Millisecond
+	dir := t.TempDir()
+	first := openHost(t, dir)
+	l := newSpec(t, first, "i-held")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := startHost(t, dir, l, sandbox.Impairment{Delay: delay})
+	c := l.chat(t)
+	if d := c.trip(t); d < 2*delay {
+		t.Errorf("there and back in %s", d)
+	}
+	c.say(t, "half ") // on its way when the process is killed
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	eventually(t, "echo", c.heard)
+	eventually(t, "fast again", func() bool { return c.trip(t) < 2*delay })
+
+	h := openHost(t, dir)
+	defer h.Remove(context.Background(), "i-held")
+	if err := h.Impair("i-held", sandbox.Impairment{Cut: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if answers(l, 300*time.Millisecond) {
+		t.Error("answers over a cut network")
+	}
+	h = openHost(t, dir)
+	if err := h.Impair("i-held", sandbox.Impairment{}); err != nil {
+		t.Fatal(err)
+	}
+	if d := c.trip(t); d >= time.Minute {
+		t.Errorf("there and back in %s", d)
 	}
 }

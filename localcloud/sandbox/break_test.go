@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/localcloud/sandbox"
@@ -155,78 +158,182 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
+// A chat is a session in an instance that says again what it is told.
+type chat struct {
+	in   io.Writer
+	out  safeBuffer
+	said string
+}
+
+func (l login) chat(t *testing.T) *chat {
+	t.Helper()
+	s, err := l.dial(t, "root").NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &chat{}
+	if c.in, err = s.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	s.Stdout = &c.out
+	if err := s.Start("cat"); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *chat) say(t *testing.T, word string) {
+	t.Helper()
+	c.said += word
+	if _, err := c.in.Write([]byte(word)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *chat) heard() bool { return c.out.String() == c.said }
+
+// trip tells how long a word takes there and back.
+func (c *chat) trip(t *testing.T) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	c.say(t, "word ")
+	eventually(t, "echo", c.heard)
+	return time.Since(begin)
+}
+
+// device returns what a packet to the instance takes.
+func (l login) device(t *testing.T) string {
+	t.Helper()
+	r, err := netlink.RouteGet(l.spec.Addr.AsSlice())
+	if err != nil || len(r) == 0 {
+		t.Fatalf("route to %s: %v, %v", l.spec.Addr, r, err)
+	}
+	d, err := netlink.LinkByIndex(r[0].LinkIndex)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Attrs().Name
+}
+
 // A cut network loses packets without a word; connections that were there go on
 // when it is mended.
 func TestCut(t *testing.T) {
 	h := newHost(t)
 	l := newSpec(t, h, "i-cut")
 	boot(t, h, l)
-	client := l.dial(t, "root")
-	s, err := client.NewSession()
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := s.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out safeBuffer
-	s.Stdout = &out
-	if err := s.Start("cat"); err != nil {
-		t.Fatal(err)
-	}
-	say := func(word string) {
-		t.Helper()
-		if _, err := in.Write([]byte(word)); err != nil {
+	c := l.chat(t)
+	c.trip(t)
+	// Whatever it was before.
+	for _, before := range []sandbox.Impairment{{}, {Delay: 50 * time.Millisecond}} {
+		if err := h.Impair("i-cut", before); err != nil {
 			t.Fatal(err)
 		}
+		c.trip(t)
+		if err := h.Impair("i-cut", sandbox.Impairment{Cut: true}); err != nil {
+			t.Fatal(err)
+		}
+		c.say(t, "lost ")
+		if answers(l, 300*time.Millisecond) {
+			t.Error("answers over a cut network")
+		}
+		if c.heard() {
+			t.Error("heard all over a cut network")
+		}
+		if err := h.Impair("i-cut", before); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "echo after the cut", c.heard)
 	}
-	say("one ")
-	eventually(t, "echo", func() bool { return out.String() == "one " })
-	if err := h.Impair("i-cut", sandbox.Impairment{Cut: true}); err != nil {
-		t.Fatal(err)
-	}
-	say("two ")
-	if answers(l, 300*time.Millisecond) {
-		t.Error("answers over a cut network")
-	}
-	if got := out.String(); got != "one " {
-		t.Errorf("heard %q over a cut network", got)
-	}
-	if err := h.Impair("i-cut", sandbox.Impairment{}); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "echo after the cut", func() bool { return out.String() == "one two " })
+}
 
-	// Slow, where the kernel can: a megabyte at 2 MB/s.
-	if err := h.Impair("i-cut", sandbox.Impairment{Rate: 2 << 20}); err != nil {
-		if bakehouse.KindOf(err) != bakehouse.Invalid || !strings.Contains(err.Error(), "kernel") {
+// A bad network is as bad as was asked for; a connection lives through it all.
+func TestImpair(t *testing.T) {
+	const delay = 300 * time.Millisecond
+	dir := t.TempDir()
+	h := openHost(t, dir)
+	l := newSpec(t, h, "i-bad")
+	boot(t, h, l)
+	cable := l.device(t)
+	c := l.chat(t)
+	impair := func(i sandbox.Impairment) {
+		t.Helper()
+		if err := h.Impair("i-bad", i); err != nil {
 			t.Fatal(err)
 		}
-	} else {
-		begin := time.Now()
-		l.sh(t, "root", "head -c 1000000 /dev/zero | tr '\\0' x")
-		if d := time.Since(begin); d < 300*time.Millisecond {
-			t.Errorf("a megabyte took %s", d)
+	}
+	slow := func() {
+		t.Helper()
+		if d := c.trip(t); d < 2*delay {
+			t.Errorf("there and back in %s", d)
 		}
 	}
-	if err := h.Impair("i-cut", sandbox.Impairment{Delay: 200 * time.Millisecond}); err != nil {
-		if bakehouse.KindOf(err) != bakehouse.Invalid || !strings.Contains(err.Error(), "netem") {
-			t.Fatal(err)
-		}
-		t.Logf("not tried here: %v", err)
-	} else {
-		begin := time.Now()
-		if !answers(l, 10*time.Second) || time.Since(begin) < 400*time.Millisecond {
-			t.Errorf("answered after %s", time.Since(begin))
+	quick := func() {
+		t.Helper()
+		eventually(t, "fast again", func() bool { return c.trip(t) < 2*delay })
+		if d := l.device(t); d != cable {
+			t.Errorf("packets take %s, not %s", d, cable)
 		}
 	}
-	if err := h.Impair("i-cut", sandbox.Impairment{}); err != nil {
+	quick()
+	impair(sandbox.Impairment{Delay: delay})
+	slow()
+	impair(sandbox.Impairment{})
+	quick()
+
+	impair(sandbox.Impairment{Delay: 2 * delay, Jitter: delay})
+	slow()
+	impair(sandbox.Impairment{Loss: 100})
+	c.say(t, "lost ")
+	if answers(l, 300*time.Millisecond) || c.heard() {
+		t.Error("a network that loses all has brought something")
+	}
+	impair(sandbox.Impairment{})
+	eventually(t, "what was lost comes again", c.heard)
+	quick()
+
+	// All at once: a megabyte at a megabyte a second, and nothing of it is wrong.
+	impair(sandbox.Impairment{Rate: 1 << 20, Loss: 1, Delay: 5 * time.Millisecond, Jitter: 2 * time.Millisecond})
+	begin := time.Now()
+	if got := l.sh(t, "root", "head -c 1000000 /dev/zero | tr '\\0' x"); got != strings.Repeat("x", 1000000) {
+		t.Errorf("%d bytes came, or others", len(got))
+	}
+	if d := time.Since(begin); d < 900*time.Millisecond {
+		t.Errorf("a megabyte took %s", d)
+	}
+	for _, wrong := range []sandbox.Impairment{{Loss: 101}, {Loss: -1}, {Delay: -1}, {Jitter: -1}} {
+		if err := h.Impair("i-bad", wrong); bakehouse.KindOf(err) != bakehouse.Invalid {
+			t.Errorf("%+v: %v", wrong, err)
+		}
+	}
+
+	// A boot mends it, from inside or outside.
+	impair(sandbox.Impairment{Delay: delay})
+	_, _ = l.trySh(t, "root", "reboot")
+	eventually(t, "another boot", func() bool {
+		st, err := h.Status("i-bad")
+		return err == nil && st.Boots == 2 && st.State == sandbox.Running && answers(l, time.Second)
+	})
+	eventually(t, "the line has ended with the boot", func() bool { return l.device(t) == cable })
+	c = l.chat(t)
+	quick()
+	impair(sandbox.Impairment{Delay: delay})
+	slow()
+	if err := h.Stop(t.Context(), "i-bad"); err != nil {
 		t.Fatal(err)
 	}
-	if got := l.sh(t, "root", "echo well"); got != "well" {
-		t.Error(got)
+	if err := h.Start(t.Context(), l.spec); err != nil {
+		t.Fatal(err)
 	}
+	c = l.chat(t)
+	quick()
+
+	// So does the end of the Host.
+	impair(sandbox.Impairment{Delay: delay})
+	slow()
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	quick()
 }
 
 // A disk of limited size fills up: by what is written, or by a fault. It can be

@@ -51,6 +51,7 @@ type Host struct {
 	mu     sync.Mutex
 	locks  map[string]*sync.Mutex // by instance: one change at a time
 	wanted map[string]bool        // instances that Stop is ending: no event
+	lines  map[string]badLine     // by instance: what carries its packets badly
 }
 
 // New opens the state folder, adopts the instances that still run from before
@@ -98,6 +99,7 @@ func New(ctx context.Context, c Config) (*Host, error) {
 		events: make(chan Event, 64),
 		locks:  map[string]*sync.Mutex{},
 		wanted: map[string]bool{},
+		lines:  map[string]badLine{},
 	}
 	if err := h.open(ctx, c.Init); err != nil {
 		lock.Close()
@@ -123,12 +125,13 @@ func (h *Host) open(ctx context.Context, init string) error {
 	return h.adopt(ctx)
 }
 
-// Close lets go of the state folder. Instances go on. Closing twice is no
-// error.
+// Close lets go of the state folder. Instances go on, over good networks or cut
+// ones. Closing twice is no error.
 func (h *Host) Close() error {
 	var err error
 	h.close.Do(func() {
 		close(h.done)
+		h.straightenAll()
 		if err := unfence(); err != nil {
 			h.log.Warn("close sandbox", "error", err)
 		}

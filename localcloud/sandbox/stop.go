@@ -41,6 +41,7 @@ func (h *Host) stopLocked(ctx context.Context, in instanceDir) error {
 }
 
 func (h *Host) end(ctx context.Context, in instanceDir, pushes ...push) error {
+	defer h.straighten(in.id)
 	pid, err := in.shim()
 	if err != nil {
 		return err

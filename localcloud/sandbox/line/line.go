@@ -93,7 +93,8 @@ func (l *Line) Tally() Tally {
 }
 
 // Done is closed when the line ends: by Close, or with the namespace of its far
-// end.
+// end. That one ends some time after its last process: unfinished connections
+// keep it for minutes.
 func (l *Line) Done() <-chan struct{} { return l.done }
 
 // Close takes the line away: when it returns, the cable is in force again. What
