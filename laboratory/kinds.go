@@ -63,7 +63,7 @@ const (
 	freezeAgent, freezeServer                      = "freeze agent", "freeze server"
 	serverAway, upgradeAgent, fillAgent            = "server away", "upgrade agent", "fill agent's disk"
 	cutServer, cutCloud, cutMachines, slowNetwork  = "cut agent-server", "cut agent-cloud", "cut agent-machines", "slow network"
-	lossyNetwork, delayedNetwork                   = "packet loss (netem)", "packet delay (netem)"
+	lossyNetwork, delayedNetwork                   = "packet loss", "packet delay"
 	terminateMachine, failHost, rebootMachine      = "terminate machine", "fail host", "reboot machine"
 	freezeMachine, fillMachine, pauseLogin         = "freeze machine", "fill machine's disk", "freeze sshd"
 	cutMachine, rebootInside, expiredKeys, stormed = "cut machine off", "reboot in expect_disconnect", "credentials expired", "throttled for seconds"
@@ -110,6 +110,11 @@ func kinds() []kind {
 			return f
 		}
 	}
+	anyCable := func(name string, least, most time.Duration) func(*rand.Rand, Recipe) Fault {
+		return func(r *rand.Rand, b Recipe) Fault {
+			return cable(name, []string{"server", "cloud", "machines"}[r.IntN(3)], least, most)(r, b)
+		}
+	}
 	gone := regexp.MustCompile(`(?i)gone|terminat|shutting-down|Server\.`)
 	const s = time.Second
 	list := []kind{
@@ -125,11 +130,9 @@ func kinds() []kind {
 		{name: cutServer, weight: 3, all: true, make: cable(cutServer, "server", 2*s, 14*s)},
 		{name: cutCloud, weight: 3, all: true, make: cable(cutCloud, "cloud", 2*s, 10*s)},
 		{name: cutMachines, weight: 4, all: true, make: cable(cutMachines, "machines", 2*s, 14*s)},
-		{name: slowNetwork, weight: 3, all: true, make: func(r *rand.Rand, b Recipe) Fault {
-			return cable(slowNetwork, []string{"server", "cloud", "machines"}[r.IntN(3)], 3*s, 6*s)(r, b)
-		}},
-		{name: lossyNetwork, weight: 1, all: true, make: cable(lossyNetwork, "machines", 3*s, 6*s)},
-		{name: delayedNetwork, weight: 1, all: true, make: cable(delayedNetwork, "server", 3*s, 6*s)},
+		{name: slowNetwork, weight: 3, all: true, make: anyCable(slowNetwork, 3*s, 6*s)},
+		{name: lossyNetwork, weight: 3, all: true, make: anyCable(lossyNetwork, 3*s, 6*s)},
+		{name: delayedNetwork, weight: 3, all: true, make: anyCable(delayedNetwork, 3*s, 6*s)},
 		{name: terminateMachine, weight: 6, make: mid(terminateMachine, 0, 0), fits: lossless},
 		{name: terminateMachine + ", policy fail", weight: 2, make: func(r *rand.Rand, b Recipe) Fault {
 			return mid(terminateMachine+", policy fail", 0, 0)(r, b)

@@ -15,6 +15,7 @@ import (
 	"github.com/bakehouse-farm/bakehouse/laboratory/wire"
 	"github.com/bakehouse-farm/bakehouse/localcloud"
 	"github.com/bakehouse-farm/bakehouse/localcloud/faults"
+	"github.com/bakehouse-farm/bakehouse/localcloud/sandbox/line"
 	"github.com/bakehouse-farm/bakehouse/localcloud/state"
 )
 
@@ -127,7 +128,7 @@ func (s *striker) act(ctx context.Context, f Fault, b *baking, x *strike) error 
 	case lossyNetwork:
 		return s.weather(ctx, agent, f.Cable, wire.Weather{Loss: 20}, f.For)
 	case delayedNetwork:
-		return s.weather(ctx, agent, f.Cable, wire.Weather{Delay: 400}, f.For)
+		return s.weather(ctx, agent, f.Cable, wire.Weather{Delay: 400 * time.Millisecond, Jitter: 100 * time.Millisecond}, f.For)
 	case terminateMachine, terminateMachine + ", policy fail":
 		return s.machine(b, x, localcloud.Terminate, "")
 	case failHost:
@@ -264,8 +265,8 @@ func (s *striker) weather(ctx context.Context, a *site.Agent, cable string, w wi
 	defer a.Release()
 	if err := a.Place.Set(cable, w); err != nil {
 		_ = a.Place.Set(cable, wire.Weather{}) // one end may have it
-		if errors.Is(err, wire.ErrMissing) {
-			return wire.ErrMissing
+		if errors.Is(err, line.ErrMissing) {
+			return line.ErrMissing
 		}
 		return err
 	}

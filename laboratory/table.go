@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/bakehouse-farm/bakehouse/localcloud/sandbox/line"
 )
 
 // A Row is what was found of one kind of fault.
@@ -217,8 +219,8 @@ func rows(strikes []*strike, findings []Finding, tracks []*track, skipped map[st
 	for _, k := range Kinds() {
 		if row := byKind[k]; row != nil {
 			list = append(list, *row)
-		} else if why := skipped[k]; why["not available in this kernel"] > 0 {
-			list = append(list, Row{Kind: k, Missing: "not available in this kernel"})
+		} else if skipped[k][line.ErrMissing.Error()] > 0 {
+			list = append(list, Row{Kind: k, Missing: line.ErrMissing.Error()})
 		}
 	}
 	return list, quiet

@@ -5,36 +5,45 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
-)
 
-// ErrMissing tells that this kernel cannot do it.
-var ErrMissing = errors.New("not available in this kernel")
+	"github.com/bakehouse-farm/bakehouse/localcloud/sandbox/line"
+)
 
 // A Place is a network namespace with a cable to each service.
 type Place struct {
 	e      *Exchange
 	ns     netns.NsHandle
 	handle *netlink.Handle
-	cables map[string]cable
+	cables map[string]*cable
 }
 
 // A cable has an end in the place and one in the exchange.
-type cable struct{ near, far netlink.Link }
+type cable struct {
+	near, far netlink.Link
+	// own and gateway are the addresses of the ends, prefix what is reached.
+	own, gateway netip.Addr
+	prefix       netip.Prefix
+
+	mu   sync.Mutex
+	line *line.Line // what the packets take instead in bad weather; nil: nothing
+}
 
 // A Weather is what a cable does to packets, each way. The zero value is fair.
 type Weather struct {
-	// Cut drops all packets, silently.
+	// Cut drops all packets, silently. Nothing else counts then.
 	Cut bool
 	// Rate limits the bytes per second; zero does not.
 	Rate uint64
-	// Loss is the percentage of packets lost, Delay how many milliseconds they
-	// are held back. Both need a kernel with netem.
-	Loss  float64
-	Delay int
+	// Loss is the percentage of packets that are lost, each by itself.
+	Loss float64
+	// Delay holds each packet back, by up to Jitter more or less.
+	Delay, Jitter time.Duration
 }
 
 // NewPlace makes a place. Close takes it away.
@@ -47,7 +56,7 @@ func (e *Exchange) NewPlace() (*Place, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Place{e: e, ns: ns, cables: map[string]cable{}}
+	p := &Place{e: e, ns: ns, cables: map[string]*cable{}}
 	if p.handle, err = netlink.NewHandleAt(ns, unix.NETLINK_ROUTE); err != nil {
 		p.Close()
 		return nil, fmt.Errorf("place %d: %w", n, err)
@@ -90,7 +99,7 @@ func (p *Place) lay(n, i int, s Service) error {
 	if err := p.handle.RouteAdd(&netlink.Route{LinkIndex: near.Attrs().Index, Dst: ipNet(s.Prefix), Gw: gateway.AsSlice(), Src: own.AsSlice()}); err != nil {
 		return fmt.Errorf("route: %w", err)
 	}
-	p.cables[s.Name] = cable{near, far}
+	p.cables[s.Name] = &cable{near: near, far: far, own: own, gateway: gateway, prefix: s.Prefix}
 	return nil
 }
 
@@ -105,22 +114,62 @@ func up(h *netlink.Handle, l netlink.Link, a netip.Addr) error {
 func (p *Place) Start(cmd *exec.Cmd) error { return p.e.startIn(p.ns, cmd) }
 
 // Set changes the weather on the cable to a service, in place of what it was.
-// What this kernel cannot do is an ErrMissing that names it.
+// Bad weather other than a cut takes TUN devices; without them, that is a
+// line.ErrMissing, and nothing is changed.
 func (p *Place) Set(service string, w Weather) error {
 	c, ok := p.cables[service]
 	if !ok {
 		return fmt.Errorf("there is no cable to %q", service)
 	}
-	if err := shape(p.handle, c.near, w); err != nil {
-		return fmt.Errorf("cable to %s: %w", service, err)
-	}
-	if err := shape(p.e.handle, c.far, w); err != nil {
+	if err := p.set(c, w); err != nil {
 		return fmt.Errorf("cable to %s: %w", service, err)
 	}
 	return nil
 }
 
-func shape(h *netlink.Handle, l netlink.Link, w Weather) error {
+func (p *Place) set(c *cable, w Weather) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	over := line.Weather{Loss: w.Loss, Delay: w.Delay, Jitter: w.Jitter, Rate: w.Rate}
+	if err := over.Check(); err != nil {
+		return err
+	}
+	bad := !w.Cut && over != line.Weather{}
+	switch {
+	case bad && c.line != nil:
+		c.line.Set(over)
+	case bad:
+		l, err := line.Lay(
+			line.End{Namespace: p.e.ns, Own: c.gateway, Peer: netip.PrefixFrom(c.own, 32)},
+			line.End{Namespace: p.ns, Own: c.own, Peer: c.prefix},
+			c.near.Attrs().MTU, over)
+		if err != nil {
+			return err
+		}
+		c.line = l
+	}
+	if err := block(p.handle, c.near, w.Cut); err != nil {
+		return err
+	}
+	if err := block(p.e.handle, c.far, w.Cut); err != nil {
+		return err
+	}
+	if !bad {
+		c.straighten()
+	}
+	return nil
+}
+
+// straighten ends the line beside a cable.
+func (c *cable) straighten() {
+	if c.line != nil {
+		c.line.Close()
+		c.line = nil
+	}
+}
+
+// block lets a link drop all that is sent through it, or ends that.
+func block(h *netlink.Handle, l netlink.Link, cut bool) error {
 	attrs := netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Handle: netlink.MakeHandle(0xbad, 0), Parent: netlink.HANDLE_ROOT}
 	list, err := h.QdiscList(l)
 	if err != nil {
@@ -133,27 +182,19 @@ func shape(h *netlink.Handle, l netlink.Link, w Weather) error {
 			}
 		}
 	}
-	var q netlink.Qdisc
-	switch {
-	case w.Cut:
-		q = &netlink.GenericQdisc{QdiscAttrs: attrs, QdiscType: "blackhole"}
-	case w.Loss > 0 || w.Delay > 0:
-		q = netlink.NewNetem(attrs, netlink.NetemQdiscAttrs{Latency: uint32(w.Delay) * 1000, Loss: float32(w.Loss), Limit: 10000})
-	case w.Rate > 0:
-		burst := uint32(max(w.Rate/50, 4<<10))
-		q = &netlink.Tbf{QdiscAttrs: attrs, Rate: w.Rate, Limit: burst * 16, Buffer: netlink.Xmittime(w.Rate, burst)}
-	default:
+	if !cut {
 		return nil
 	}
-	err = h.QdiscAdd(q)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("queueing discipline %s: %w", q.Type(), ErrMissing)
-	}
-	return err
+	return h.QdiscAdd(&netlink.GenericQdisc{QdiscAttrs: attrs, QdiscType: "blackhole"})
 }
 
 // Close takes the place away, once nothing runs in it any more.
 func (p *Place) Close() {
+	for _, c := range p.cables {
+		c.mu.Lock()
+		c.straighten()
+		c.mu.Unlock()
+	}
 	if p.handle != nil {
 		p.handle.Close()
 	}

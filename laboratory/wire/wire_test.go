@@ -3,7 +3,6 @@ package wire_test
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -148,12 +147,92 @@ func TestCutOneCable(t *testing.T) {
 	if l, ok := one.hears(time.Minute); !ok || l != "you said lost?" {
 		t.Errorf("mended: heard %q", l)
 	}
-	if err := p.Set("one", wire.Weather{Rate: 64 << 10}); err != nil && !errors.Is(err, wire.ErrMissing) {
-		t.Error(err)
-	}
 	one.say("bye")
 	if l, ok := one.hears(20 * time.Second); !ok || !strings.HasPrefix(l, "ended: <nil>") {
 		t.Errorf("farewell: heard %q", l)
+	}
+	if after := links(t); !bytes.Equal(before, after) {
+		t.Errorf("links of the host changed:\n%s\n%s", before, after)
+	}
+}
+
+// Each cable has a weather of its own; connections live through it all.
+func TestWeather(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	const delay = 300 * time.Millisecond
+	before := links(t)
+	e, err := wire.NewExchange([]wire.Service{
+		{Name: "one", Prefix: netip.MustParsePrefix("10.200.0.1/32"), Port: 7000, To: echo(t)},
+		{Name: "two", Prefix: netip.MustParsePrefix("10.200.0.2/32"), Port: 7000, To: echo(t)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	p, err := e.NewPlace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	one, two := connect(t, p, "10.200.0.1:7000"), connect(t, p, "10.200.0.2:7000")
+	trip := func(c talk, word string) time.Duration {
+		t.Helper()
+		begin := time.Now()
+		c.say(word)
+		if l, ok := c.hears(time.Minute); !ok || l != "you said "+word {
+			t.Fatalf("heard %.80q", l)
+		}
+		return time.Since(begin)
+	}
+	quick := func(c talk) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); trip(c, "quick") >= 2*delay; {
+			if time.Now().After(end) {
+				t.Fatal("still slow")
+			}
+		}
+	}
+	set := func(w wire.Weather) {
+		t.Helper()
+		if err := p.Set("one", w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	quick(one)
+	quick(two)
+	set(wire.Weather{Delay: delay})
+	if d := trip(one, "slow"); d < 2*delay {
+		t.Errorf("there and back in %s", d)
+	}
+	quick(two)
+	set(wire.Weather{Rate: 32 << 10})
+	if d := trip(one, strings.Repeat("x", 32<<10)); d < time.Second {
+		t.Errorf("32 KiB at 32 KiB a second took %s", d)
+	}
+	for _, w := range []wire.Weather{{Cut: true}, {Loss: 100, Delay: delay, Rate: 1}} {
+		set(w)
+		one.say("lost")
+		if l, ok := one.hears(500 * time.Millisecond); ok {
+			t.Errorf("%+v: heard %q", w, l)
+		}
+		quick(two)
+		set(wire.Weather{})
+		if l, ok := one.hears(time.Minute); !ok || l != "you said lost" {
+			t.Errorf("%+v, mended: heard %q", w, l)
+		}
+		quick(one)
+	}
+	set(wire.Weather{Loss: 10, Delay: 5 * time.Millisecond, Jitter: 5 * time.Millisecond})
+	for range 20 {
+		trip(one, "all of it comes")
+	}
+	if err := p.Set("one", wire.Weather{Loss: 101}); err == nil {
+		t.Error("loses more than there is")
+	}
+	if err := p.Set("none", wire.Weather{}); err == nil {
+		t.Error("there is no such cable")
 	}
 	if after := links(t); !bytes.Equal(before, after) {
 		t.Errorf("links of the host changed:\n%s\n%s", before, after)
