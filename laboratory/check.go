@@ -223,20 +223,20 @@ func (b *baking) checkRuns(ctx context.Context, f *Finding, v verdict, images []
 		learn(journals[id], false)
 	}
 	if len(images) > 0 {
-		dir, err := b.content(ctx, images)
+		layers, err := b.content(ctx, images)
 		if err != nil {
 			f.Lost = true
 			f.add("its image cannot be read: %v", err)
 			return
 		}
-		journal, _ := readLines(filepath.Join(dir, "home", "ubuntu", "lab", "journal"))
+		journal, _ := readLines(topmost(layers, "home/ubuntu/lab/journal"))
 		trouble, twice := wholeJournal(b.recipe, journal)
 		if len(trouble) > 0 {
 			f.Lost = true
 		}
 		f.Trouble, f.Twice = append(f.Trouble, trouble...), f.Twice+twice
 		learn(journal, true)
-		if got, err := os.ReadFile(filepath.Join(dir, "home", "ubuntu", "payload")); b.recipe.Upload && !b.recipe.Checkpoint &&
+		if got, err := os.ReadFile(topmost(layers, "home/ubuntu/payload")); b.recipe.Upload && !b.recipe.Checkpoint &&
 			(err != nil || sha256.Sum256(got) != sha256.Sum256(b.recipe.payload())) {
 			f.Lost = true
 			f.add("image: the uploaded file is not what was sent (%d bytes, %v)", len(got), err)
@@ -296,12 +296,13 @@ func (b *baking) checkMade(f *Finding, own []*strike) {
 	}
 }
 
-// content finds what the image in the build's own region is made of: the layer
-// that its machine wrote.
-func (b *baking) content(ctx context.Context, images []localImage) (string, error) {
+// content finds what the image in the build's own region is made of: the layers
+// that its machine wrote, the topmost first. There is one for each image that
+// was made of it.
+func (b *baking) content(ctx context.Context, images []localImage) ([]string, error) {
 	i := slices.IndexFunc(images, func(i localImage) bool { return i.region == home })
 	if i < 0 {
-		return "", fmt.Errorf("no image in %s", home)
+		return nil, fmt.Errorf("no image in %s", home)
 	}
 	source := ""
 	err := b.eventually(ctx, func() error {
@@ -314,31 +315,47 @@ func (b *baking) content(ctx context.Context, images []localImage) (string, erro
 		return err
 	})
 	if err != nil || source == "" {
-		return "", fmt.Errorf("image %s has no machine that it was made of: %v", images[i].id, err)
+		return nil, fmt.Errorf("image %s has no machine that it was made of: %v", images[i].id, err)
 	}
-	return newestLayer(b.site, source)
+	return layersOf(b.site, source)
 }
 
-func newestLayer(s *site.Site, instance string) (dir string, err error) {
+// layersOf returns the folders of the layers that a machine wrote, newest first.
+func layersOf(s *site.Site, instance string) (dirs []string, err error) {
 	names, err := filepath.Glob(filepath.Join(s.Layers(), "*", "layer.json"))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	var newest time.Time
+	made := map[string]time.Time{}
 	for _, name := range names {
 		data, err := os.ReadFile(name)
 		if err != nil {
 			continue // removed meanwhile
 		}
 		var o layer.Origin
-		if json.Unmarshal(data, &o) == nil && o.Instance == instance && o.Created.After(newest) {
-			newest, dir = o.Created, filepath.Join(filepath.Dir(name), "files")
+		if json.Unmarshal(data, &o) == nil && o.Instance == instance {
+			dir := filepath.Join(filepath.Dir(name), "files")
+			made[dir] = o.Created
+			dirs = append(dirs, dir)
 		}
 	}
-	if dir == "" {
-		return "", fmt.Errorf("no layer of machine %s", instance)
+	if len(dirs) == 0 {
+		return nil, fmt.Errorf("no layer of machine %s", instance)
 	}
-	return dir, nil
+	slices.SortFunc(dirs, func(a, b string) int { return made[b].Compare(made[a]) })
+	return dirs, nil
+}
+
+// topmost returns where the first layer is that has the file, or where it would
+// be in the first.
+func topmost(layers []string, file string) string {
+	for _, dir := range layers {
+		name := filepath.Join(dir, file)
+		if _, err := os.Lstat(name); err == nil {
+			return name
+		}
+	}
+	return filepath.Join(layers[0], file)
 }
 
 // checkLeft counts what is left of the build but its images and snapshots.
