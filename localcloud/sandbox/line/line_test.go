@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,10 +25,15 @@ import (
 // TestMain lets the test program be one that lays a line and can be killed.
 func TestMain(m *testing.M) {
 	if os.Getenv("LINE_TEST_LAY") != "" {
+		if os.Getenv("LINE_TEST_LAY") == "hidden" {
+			if err := unix.Mount("none", "/dev/net", "tmpfs", 0, ""); err != nil {
+				panic(err)
+			}
+		}
 		near, far := ends(netns.NsHandle(3), netns.NsHandle(4))
 		if _, err := Lay(near, far, mtu, Weather{Delay: delay}); err != nil {
 			fmt.Println(err)
-			os.Exit(1)
+			os.Exit(map[bool]int{true: 2, false: 1}[errors.Is(err, ErrMissing)])
 		}
 		fmt.Println("laid")
 		time.Sleep(10 * time.Minute)
@@ -373,6 +379,25 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	quick(t, c)
+}
+
+// Where there is no /dev/net/tun, that is what is said, and nothing changes.
+func TestMissing(t *testing.T) {
+	a, b := cabled(t)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), "LINE_TEST_LAY=hidden")
+	cmd.ExtraFiles = []*os.File{reopened(t, a), reopened(t, b)}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(out), "/dev/net/tun") {
+		t.Errorf("%v: %s", err, out)
+	}
+	for _, ns := range []netns.NsHandle{a, b} {
+		if got := devices(t, ns); len(got) > 0 {
+			t.Errorf("left behind: %s", got)
+		}
+	}
 }
 
 func reopened(t *testing.T, ns netns.NsHandle) *os.File {
