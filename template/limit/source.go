@@ -86,10 +86,12 @@ func suspicious(src []byte) bool {
 				return true
 			}
 			continue
-		case c == '-' && name > 0: // within a name
+		case c == '-' && name > 0: // within a name, or an operator
+			n++
 			if name++; name > Name {
 				return true
 			}
+			continue
 		}
 		name = 0
 		switch c {
