@@ -3,7 +3,10 @@ package activities
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -122,9 +125,11 @@ func (a *Activities) outline(b template.PlannedBuild) (PlannedBuild, error) {
 }
 
 // load returns the template of a submission, unpacked and parsed on this agent.
+// Its files stay while the step that asks runs (see use); what was removed
+// before is unpacked again.
 func (a *Activities) load(ctx context.Context, ref FilesRef) (*loaded, error) {
 	key := strings.Join([]string{ref.Bundle, ref.Cwd, ref.Home, ref.Template}, "\x00")
-	return a.templates.get(key, func() (*loaded, error) {
+	l, err := a.templates.get(key, func() (*loaded, error) {
 		root, err := a.Bundles.Unpack(ctx, bundle.Digest(ref.Bundle), a.Cache)
 		if err != nil {
 			return nil, err
@@ -136,6 +141,16 @@ func (a *Activities) load(ctx context.Context, ref FilesRef) (*loaded, error) {
 		}
 		return &loaded{t, files}, nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(l.files.Root); errors.Is(err, fs.ErrNotExist) {
+		// The same files at the same place: the template is as it was.
+		if _, err := a.Bundles.Unpack(ctx, bundle.Digest(ref.Bundle), a.Cache); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
 }
 
 // plan returns the plan that a step belongs to.

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/agent/bundle"
 	"github.com/bakehouse-farm/bakehouse/timeline"
 )
 
@@ -30,8 +31,13 @@ func (a *Activities) begin(ctx context.Context, s Step) (context.Context, func(e
 	if err != nil {
 		return nil, nil, verdict(ctx, err)
 	}
+	unuse, err := a.use(ctx, s)
+	if err != nil {
+		return nil, nil, verdict(ctx, err)
+	}
 	log, err := a.Logs.Step(ctx, s.Build.ID, s.Key, veil.Mask)
 	if err != nil {
+		unuse()
 		return nil, nil, verdict(ctx, err)
 	}
 	log.HoldBack(veil.Pending)
@@ -45,6 +51,7 @@ func (a *Activities) begin(ctx context.Context, s Step) (context.Context, func(e
 			log.Error(err.Error() + " (trying again)")
 		}
 		close(done)
+		unuse()
 		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		defer cancel()
 		if lerr := log.Close(flush); lerr != nil && err == nil {
@@ -54,6 +61,14 @@ func (a *Activities) begin(ctx context.Context, s Step) (context.Context, func(e
 		let(nil)
 		return err
 	}, nil
+}
+
+// use keeps the files of a step on this agent while the step runs.
+func (a *Activities) use(ctx context.Context, s Step) (done func(), err error) {
+	if s.Plan.Files.Bundle == "" {
+		return func() {}, nil
+	}
+	return bundle.Use(ctx, bundle.Digest(s.Plan.Files.Bundle), a.Cache)
 }
 
 // beat tells the farm that the step lives, and the step when it must end.

@@ -49,6 +49,9 @@ type Config struct {
 	Keys *secret.Keys
 	// State is a folder for unpacked bundles. Required; may be shared by agents.
 	State string
+	// Unused is how long an unpacked bundle stays that no step uses; 0 means 24 h.
+	// On a disk that is nearly full, it goes at once.
+	Unused time.Duration
 	// Slots is how many steps the agent works on at a time; 0 means 500. A step
 	// that waits costs next to nothing.
 	Slots int
@@ -86,6 +89,9 @@ func Run(ctx context.Context, c Config) error {
 	if c.Slots == 0 {
 		c.Slots = 500
 	}
+	if c.Unused == 0 {
+		c.Unused = 24 * time.Hour
+	}
 	if c.Drain == 0 {
 		c.Drain = 10 * time.Second
 	}
@@ -122,7 +128,7 @@ func Run(ctx context.Context, c Config) error {
 	acts := activities.New(activities.Config{
 		Template: c.Template, Builders: c.Builders, Provisioners: c.Provisioners, PostProcessors: c.PostProcessors,
 		Machines: c.Machines, Bundles: bundle.New(bucket, c.Keys), Logs: buildlog.New(bucket, c.Keys), Cache: cache,
-		Traces: traces, Farm: registrar{farm},
+		Traces: traces, Farm: registrar{farm, c.Temporal.Namespace, c.Temporal.DataConverter},
 	})
 	fatal := make(chan error, 1)
 	var w worker.Worker
@@ -136,6 +142,7 @@ func Run(ctx context.Context, c Config) error {
 	}); err != nil {
 		return stopped(ctx, err)
 	}
+	go tidy(ctx, cache, c.Unused, c.Log)
 	if c.Deployment != "" {
 		go promote(ctx, farm, c.Deployment, c.Version, c.Log)
 	}
@@ -173,6 +180,7 @@ func (c Config) worker(farm client.Client, acts *activities.Activities, fatal ch
 	w.RegisterWorkflowWithOptions(workflows.Submission, workflow.RegisterOptions{Name: "Submission"})
 	w.RegisterWorkflowWithOptions(workflows.Build, workflow.RegisterOptions{Name: "Build"})
 	w.RegisterWorkflowWithOptions(workflows.Sweep, workflow.RegisterOptions{Name: "Sweep"})
+	w.RegisterWorkflowWithOptions(workflows.Prune, workflow.RegisterOptions{Name: "Prune"})
 	w.RegisterActivityWithOptions(acts, activity.RegisterOptions{SkipInvalidStructFunctions: true})
 	return w
 }

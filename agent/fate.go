@@ -7,6 +7,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/activities"
@@ -14,7 +15,11 @@ import (
 )
 
 // A registrar knows what has become of builds, from Temporal's own record.
-type registrar struct{ farm client.Client }
+type registrar struct {
+	farm      client.Client
+	namespace string
+	data      converter.DataConverter
+}
 
 // Fate implements activities.Farm.
 func (r registrar) Fate(ctx context.Context, id bakehouse.BuildID) (activities.Fate, error) {

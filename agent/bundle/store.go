@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"gocloud.dev/blob"
@@ -64,7 +65,7 @@ func New(b *blob.Bucket, keys *secret.Keys) *Store {
 	return &Store{bucket: b, keys: keys, enc: enc, dec: dec}
 }
 
-// Put stores data, unless it is there already, and returns its name. The same
+// Put stores data, unless it is there already and new, and returns its name. The same
 // data has the same name as long as the first key of the key file is the same.
 func (s *Store) Put(ctx context.Context, data []byte) (Digest, error) {
 	d, _, err := s.put(ctx, data)
@@ -84,13 +85,15 @@ func (s *Store) put(ctx context.Context, data []byte) (Digest, int64, error) {
 	if err != nil {
 		return "", 0, err
 	}
-	there, err := s.bucket.Exists(ctx, key)
-	if err != nil {
+	there, err := s.bucket.Attributes(ctx, key)
+	switch {
+	case err == nil && time.Since(there.ModTime) < refreshAfter:
+		return d, 0, nil
+	case err != nil && gcerrors.Code(err) != gcerrors.NotFound:
 		return "", 0, fmt.Errorf("look for blob %s: %w", d, err)
 	}
-	if there {
-		return d, 0, nil
-	}
+	// It is not there, or so old that Prune may be about to remove it: written
+	// again, it is new.
 	sealed, err := s.keys.Seal(ctx, s.encode(data), []byte(d))
 	if err != nil {
 		return "", 0, fmt.Errorf("seal blob %s: %w", d, err)

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -50,7 +49,7 @@ func (s *Store) Unpack(ctx context.Context, d Digest, cacheDir string) (root str
 	if intact(dir, boot) {
 		return filepath.Join(dir, rootName), nil
 	}
-	unlock, err := lock(ctx, dir+".lock")
+	unlock, err := lock(ctx, dir+lockSuffix, unix.LOCK_EX)
 	if err != nil {
 		return "", fmt.Errorf("unpack bundle %s: %w", d, err)
 	}
@@ -67,7 +66,7 @@ func (s *Store) Unpack(ctx context.Context, d Digest, cacheDir string) (root str
 // unpack writes the bundle beside its place and moves it there whole. The
 // caller holds the lock.
 func (s *Store) unpack(ctx context.Context, d Digest, dir, boot string) (err error) {
-	tmp := dir + ".tmp"
+	tmp := dir + tempSuffix
 	for _, old := range []string{tmp, dir} {
 		if err := os.RemoveAll(old); err != nil {
 			return fmt.Errorf("unpack bundle %s: %w", d, err)
@@ -181,29 +180,4 @@ func bootID() (string, error) {
 		return "unknown", nil // not Linux
 	}
 	return strings.TrimSpace(string(b)), err
-}
-
-// lock takes the lock file at path, waiting until ctx ends. The kernel gives
-// the lock back when its holder dies.
-func lock(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, context.Cause(ctx)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }

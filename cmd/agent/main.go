@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"go.temporal.io/sdk/contrib/envconfig"
 
@@ -62,6 +63,7 @@ func run(args []string, stderr io.Writer) error {
 	store := flags.String("store", os.Getenv("BAKEHOUSE_STORE"), "URL of the blob store for bundles and logs: file:///folder, s3://bucket ($BAKEHOUSE_STORE)")
 	key := flags.String("key", os.Getenv("BAKEHOUSE_KEY"), "file with the keys that encrypt payloads and blobs ($BAKEHOUSE_KEY)")
 	state := flags.String("state", cmp.Or(os.Getenv("BAKEHOUSE_AGENT_STATE"), filepath.Join(os.TempDir(), "bakehouse-agent")), "folder for unpacked bundles ($BAKEHOUSE_AGENT_STATE)")
+	unused := flags.Duration("keep-bundles", 24*time.Hour, "how long an unpacked bundle stays in the state folder that no step uses; it goes at once when the disk is nearly full")
 	address := flags.String("address", "", "host:port of the Temporal frontend ($TEMPORAL_ADDRESS)")
 	slots := flags.Int("slots", 0, "most steps at a time (0: 500)")
 	deployment := flags.String("deployment", os.Getenv("BAKEHOUSE_DEPLOYMENT"), "name of the Temporal worker deployment that the agents of the pool form: builds are then finished by agents of the version that they began with ($BAKEHOUSE_DEPLOYMENT)")
@@ -111,7 +113,7 @@ func run(args []string, stderr io.Writer) error {
 		traces = export.Send
 	}
 	return agent.Run(ctx, agent.Config{
-		Pool: *pool, Temporal: options, Store: *store, Keys: keys, State: *state, Slots: *slots,
+		Pool: *pool, Temporal: options, Store: *store, Keys: keys, State: *state, Unused: *unused, Slots: *slots,
 		Template: catalogue.Template(), Builders: catalogue.Builders(),
 		Provisioners: catalogue.Provisioners(), PostProcessors: catalogue.PostProcessors(),
 		Machines: machines{}, Traces: traces, Log: log, Deployment: *deployment, Version: *version,

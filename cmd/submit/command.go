@@ -42,7 +42,7 @@ func topics() []topic {
 		buildTopic, attachTopic, validateTopic,
 		inspectTopic, consoleTopic, initTopic, pluginsTopic,
 		listTopic, showTopic, logsTopic, timelineTopic, cancelTopic,
-		resolveTopic, pauseTopic, resumeTopic, retryTopic, execTopic, sshTopic, sweepTopic,
+		resolveTopic, pauseTopic, resumeTopic, retryTopic, execTopic, sshTopic, sweepTopic, pruneTopic,
 		fmtTopic, fixTopic, upgradeTopic,
 		localTopic, keyTopic, codecTopic, versionTopic,
 	}

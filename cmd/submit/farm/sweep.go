@@ -65,7 +65,12 @@ func (f *Farm) Sweep(ctx context.Context, pool string, r SweepRequest) ([]Found,
 // SweepEvery has a pool swept again and again. Zero ends that; ending what was
 // not begun is no error.
 func (f *Farm) SweepEvery(ctx context.Context, pool string, every time.Duration, r SweepRequest) error {
-	id := "bakehouse-sweep-" + pool
+	return f.repeat(ctx, "bakehouse-sweep-"+pool, every,
+		&client.ScheduleWorkflowAction{ID: "sweep-" + pool, Workflow: sweepType, TaskQueue: pool, Args: []any{r}})
+}
+
+// repeat makes a schedule, in the place of one with its ID. Zero only ends that.
+func (f *Farm) repeat(ctx context.Context, id string, every time.Duration, action *client.ScheduleWorkflowAction) error {
 	schedules := f.client.ScheduleClient()
 	handle := schedules.GetHandle(ctx, id)
 	if err := handle.Delete(ctx); err != nil {
@@ -82,9 +87,9 @@ func (f *Farm) SweepEvery(ctx context.Context, pool string, every time.Duration,
 		Spec:    client.ScheduleSpec{Intervals: []client.ScheduleIntervalSpec{{Every: every}}, Jitter: every / 10},
 		Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_SKIP,
 		// What was missed while the farm was away is not made up for: the next
-		// sweep finds the same.
+		// one finds the same.
 		CatchupWindow: time.Minute,
-		Action:        &client.ScheduleWorkflowAction{ID: "sweep-" + pool, Workflow: sweepType, TaskQueue: pool, Args: []any{r}},
+		Action:        action,
 	})
 	if err != nil {
 		return fmt.Errorf("create schedule %s: %w", id, err)
