@@ -182,9 +182,9 @@ func (s *striker) kill(ctx context.Context, p *site.Program, away time.Duration)
 	return s.again(p)
 }
 
-// again starts a program until it runs, as what supervises it would: an agent
-// ends at once when the server is away just then. One that cannot be started
-// ends the run: nothing that follows would mean anything.
+// again starts a program until it runs, as what supervises it would: something
+// else may hit it just then. One that cannot be started ends the run: nothing
+// that follows would mean anything.
 func (s *striker) again(p *site.Program) error {
 	var err error
 	for limit := time.Now().Add(3 * time.Minute); time.Now().Before(limit); time.Sleep(time.Second) {
