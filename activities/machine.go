@@ -252,7 +252,15 @@ func (a *Activities) target(ctx context.Context, s Step, l Login) (communicator.
 	if settings.SSHHost != "" {
 		host = settings.SSHHost
 	}
-	return communicator.Target{Settings: settings, Host: host, PrivateKey: l.Key.Private, HostKey: l.HostKey, Build: string(b.ID)}, nil
+	t := communicator.Target{Settings: settings, Host: host, PrivateKey: l.Key.Private, HostKey: l.HostKey, Build: string(b.ID)}
+	if l.Machine.Via != "" {
+		router, ok := builder.(builders.Router)
+		if !ok {
+			return t, bakehouse.Errorf(bakehouse.Invalid, "builder %s knows no way to machines via %s", builder.ID(), l.Machine.Via)
+		}
+		t.Route = router.Route(b, l.Machine)
+	}
+	return t, nil
 }
 
 // dial connects to the machine of a step.

@@ -46,6 +46,12 @@ type Door struct {
 	Port    int    `json:"port"`
 	User    string `json:"user"`
 	HostKey string `json:"host_key"` // authorized_keys format
+	// Machine and Region are where the platform knows the machine; empty for one
+	// that the build did not start.
+	Machine string `json:"machine,omitempty"`
+	Region  string `json:"region,omitempty"`
+	// Via is how the build itself reaches the machine (builders.Machine).
+	Via string `json:"via,omitempty"`
 }
 
 // visitor marks the line of a visitor's key, so that Dismiss finds it.
@@ -82,7 +88,7 @@ func (a *Activities) admit(ctx context.Context, s Step, l Login, name, public st
 	}
 	port := sshPort(target)
 	bakehouse.LogOf(ctx).Say("Admitted a visitor's key to " + target.Settings.SSHUsername + "@" + target.Host + ":" + strconv.Itoa(port))
-	return Door{Host: target.Host, Port: port, User: target.Settings.SSHUsername, HostKey: l.HostKey}, nil
+	return Door{Host: target.Host, Port: port, User: target.Settings.SSHUsername, HostKey: l.HostKey, Via: l.Machine.Via}, nil
 }
 
 // Dismiss removes a visitor's key. With an empty name it removes all of them.

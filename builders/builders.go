@@ -128,6 +128,16 @@ type Owned struct {
 	Expires time.Time `json:"expires"`
 }
 
+// ViaSessionManager is how a machine is reached through AWS Systems Manager.
+const ViaSessionManager = "session-manager"
+
+// A Router is a Launcher whose machines may be out of reach of their addresses.
+type Router interface {
+	// Route returns the way to the port that the machine is talked to by, for a
+	// machine that says Via. It does not use it yet.
+	Route(b bakehouse.Build, m Machine) communicator.Route
+}
+
 // A Capturer is a Builder that turns a machine into an image.
 type Capturer interface {
 	// Capture asks for the image and returns at once with its ID, or finds the
@@ -180,6 +190,9 @@ type Machine struct {
 	ID string `json:"id,omitempty"`
 	// Host is the address that the settings choose to reach it by; known after Await.
 	Host string `json:"host,omitempty"`
+	// Via says how the machine is reached where Host is no address but only a
+	// name: ViaSessionManager. Its builder then is a Router. Empty: Host is dialled.
+	Via string `json:"via,omitempty"`
 	// Details are the builder's own.
 	Details json.RawMessage `json:"details,omitempty"`
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"net"
 	"time"
 )
 
@@ -109,4 +110,13 @@ type Target struct {
 	HostKey string `json:"host_key,omitempty"`
 	// Build is the prefix of everything that is kept on the machine.
 	Build string `json:"build"`
+	// Route leads to the machine where that is not a matter of dialling Host,
+	// which then only names it, and is nil elsewhere. It does not travel: whoever
+	// wants to connect asks the builder for it.
+	Route Route `json:"-"`
 }
+
+// A Route opens a connection to the port that the machine is talked to by. ctx
+// bounds the opening, not the connection. Errors are final where their kind is;
+// any other is tried again.
+type Route func(ctx context.Context) (net.Conn, error)

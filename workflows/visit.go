@@ -64,6 +64,7 @@ func (b *build) receive(ctx workflow.Context) error {
 		err := b.visit(ctx, "admit", func(ctx workflow.Context, s activities.Step) workflow.Future {
 			return workflow.ExecuteActivity(ctx, do.Admit, s, b.Login, v.Name, v.Public)
 		}, &door)
+		door.Machine, door.Region = b.Login.Machine.ID, b.Resolved.Region
 		return door, err
 	}, workflow.UpdateHandlerOptions{Validator: func(_ workflow.Context, v Visit) error {
 		if v.Public == "" || !plainName(v.Name) {

@@ -65,6 +65,8 @@ type connection struct {
 	images    *poller[imageState]
 	instances *poller[instanceState]
 	opened    time.Time
+	// credentials are those of all the clients; nil in tests without AWS.
+	credentials aws.CredentialsProvider
 }
 
 func newConnection(region string, api ec2API) *connection {
@@ -154,6 +156,7 @@ func (c Config) dial(ctx context.Context, a Access, region string) (*connection,
 			o.BaseEndpoint = aws.String(a.CustomEndpoint)
 		}
 	}))
+	conn.credentials = cfg.Credentials
 	conn.iam = iam.NewFromConfig(cfg)
 	conn.sts = sts.NewFromConfig(cfg)
 	return conn, nil

@@ -137,6 +137,8 @@ func (c *check) deprecated() {
 		"spot_price_auto_product is deprecated and no longer necessary for Packer builds. In future versions of Packer, "+
 			"inclusion of spot_price_auto_product will error your builds. Please take a look at our current documentation "+
 			"to understand how Packer requests Spot instances.")
+	c.warn(c.s.session() && c.s.SessionManagerPort != 0, "session_manager_port",
+		"session_manager_port changes nothing: no local port is opened for session manager.")
 	c.warn(c.s.T2Unlimited, "enable_t2_unlimited",
 		"enable_t2_unlimited is deprecated please use enable_unlimited_credits. In future versions of Packer, "+
 			"inclusion of enable_t2_unlimited will error your builds.")
@@ -155,8 +157,8 @@ func (c *check) notYet() {
 	}
 	refuse(s.spot(), "spot_price", "spot instances", "leave spot_price out and set instance_type to launch on demand")
 	refuse(!s.spot() && len(s.SpotInstanceTypes) > 0, "spot_instance_types", "spot instances and fleets", "set instance_type instead")
-	refuse(s.SSHInterface == "session_manager", "ssh_interface", "connections through session manager",
-		"run an agent inside the VPC and use private_ip")
+	refuse(s.session() && (s.SSHBastionHost != "" || s.SSHProxyHost != ""), "ssh_interface",
+		"session manager together with a bastion or a proxy", "leave out ssh_bastion_host and ssh_proxy_host: session manager needs neither")
 	refuse(s.FastLaunch != nil, "fast_launch", "fast launch", "")
 	refuse(s.VaultAWSEngine != nil && *s.VaultAWSEngine != (VaultEngine{}), "vault_aws_engine", "credentials from Vault",
 		"give the agent credentials through its environment, a profile or its role")

@@ -176,12 +176,17 @@ func TestCheck(t *testing.T) {
 		{with{"ssh_interface": "session_manager"}, "iam_instance_profile", []string{
 			"no iam_instance_profile defined; session_manager connectivity requires a valid instance profile with " +
 				"AmazonSSMManagedInstanceCore permissions. Alternatively a temporary_iam_instance_profile_policy_document can be used.",
-			"Bakehouse cannot do that yet: connections through session manager",
+		}},
+		{with{"ssh_interface": "session_manager", "iam_instance_profile": "p"}, "", nil},
+		{with{"ssh_interface": "session_manager", "iam_instance_profile": "p", "session_manager_port": 8000}, "session_manager_port", []string{
+			"warning: session_manager_port changes nothing: no local port is opened for session manager.",
+		}},
+		{with{"ssh_interface": "session_manager", "iam_instance_profile": "p", "ssh_proxy_host": "h"}, "ssh_interface", []string{
+			"Bakehouse cannot do that yet: session manager together with a bastion or a proxy",
 		}},
 		{with{"ssh_interface": "session_manager", "communicator": "winrm", "winrm_username": "w", "iam_instance_profile": "p"}, "communicator", []string{
 			cannotWinRM,
 			`session_manager connectivity is not supported with the "winrm" communicator; please use "ssh"`,
-			"Bakehouse cannot do that yet: connections through session manager",
 		}},
 		{with{"ssh_keypair_name": "k"}, "ssh_keypair_name", []string{"ssh_private_key_file must be provided or ssh_agent_auth enabled when ssh_keypair_name is specified."}},
 		{with{"ssh_keypair_name": "k", "communicator": "winrm", "winrm_username": "w"}, "communicator", []string{

@@ -35,6 +35,7 @@ var (
 	_ builders.Watcher  = (*EBS)(nil)
 
 	_ builders.Checkpointer = (*EBS)(nil)
+	_ builders.Router       = (*EBS)(nil)
 )
 
 // NewEBS returns the builder. It does not talk to AWS yet.

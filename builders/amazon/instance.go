@@ -319,6 +319,9 @@ func (e *EBS) Await(ctx context.Context, b bakehouse.Build, m builders.Machine) 
 			return false, seen.late()
 		case types.InstanceStateNameRunning:
 			m.Host = s.host(i)
+			if s.session() {
+				m.Via = builders.ViaSessionManager
+			}
 			if m.Host != "" || s.Communicator == "none" {
 				return true, nil
 			}
@@ -333,7 +336,10 @@ func (e *EBS) Await(ctx context.Context, b bakehouse.Build, m builders.Machine) 
 		}
 		return false, ended(seen.what, i)
 	})
-	return m, failed(ctx, err, "wait for instance %s", m.ID)
+	if err != nil {
+		return m, failed(ctx, err, "wait for instance %s", m.ID)
+	}
+	return m, pauseBeforeSession(ctx, s)
 }
 
 // ended says that an instance has ended, and whose doing that was. What EC2
@@ -357,6 +363,8 @@ func (s *Settings) host(i types.Instance) string {
 		return s.SSHHost
 	}
 	switch s.SSHInterface {
+	case "session_manager":
+		return aws.ToString(i.InstanceId)
 	case "public_ip":
 		return aws.ToString(i.PublicIpAddress)
 	case "private_ip":

@@ -23,6 +23,11 @@ func (e *EBS) Resolve(ctx context.Context, b bakehouse.Build) (builders.Resolved
 	if err != nil {
 		return builders.Resolved{}, err
 	}
+	if s.session() { // said before anything is made
+		if _, err := agentsProgram(); err != nil {
+			return builders.Resolved{}, err
+		}
+	}
 	if err := c.whoAmI(ctx, s); err != nil {
 		return builders.Resolved{}, err
 	}

@@ -159,6 +159,9 @@ func (c *connection) createGroup(ctx context.Context, b bakehouse.Build, name st
 
 // port is the one that the communicator connects to; zero when there is none.
 func (s *Settings) port() int {
+	if s.session() {
+		return 0 // the machine calls out
+	}
 	switch s.Communicator {
 	case "none":
 		return 0

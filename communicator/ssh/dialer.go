@@ -30,7 +30,8 @@ type dialer struct {
 	address  string
 	config   *xssh.ClientConfig
 	login    login
-	bastion  *bastion // nil without
+	bastion  *bastion           // nil without
+	route    communicator.Route // nil without
 }
 
 // A bastion is a machine on the way. Its host key is not checked, as in Packer:
@@ -48,7 +49,7 @@ func newDialer(t communicator.Target, pinned string, files bakehouse.Files) (*di
 	if err != nil {
 		return nil, err
 	}
-	d := &dialer{settings: s, address: hostPort(t.Host, s.SSHPort, 22), login: own}
+	d := &dialer{settings: s, address: hostPort(t.Host, s.SSHPort, 22), login: own, route: t.Route}
 	d.config = &xssh.ClientConfig{User: s.SSHUsername, ClientVersion: "SSH-2.0-Bakehouse"}
 	d.config.Ciphers = s.SSHCiphers
 	d.config.KeyExchanges = s.SSHKEXAlgos
@@ -144,13 +145,19 @@ func handshake(ctx context.Context, conn net.Conn, address string, config *xssh.
 	return xssh.NewClient(c, chans, reqs), nil
 }
 
-// reach opens a connection to the machine's port: directly, through the proxy,
-// or through the bastion, which then is below it.
+// reach opens a connection to the machine's port: by the target's own route,
+// directly, through the proxy, or through the bastion, which then is below it.
 func (d *dialer) reach(ctx context.Context) (conn net.Conn, below *xssh.Client, err error) {
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
 	direct := &net.Dialer{KeepAlive: 15 * time.Second}
 	switch {
+	case d.route != nil:
+		if err := context.Cause(ctx); err != nil {
+			return nil, nil, err // a program would be started in vain
+		}
+		conn, err := d.route(ctx)
+		return conn, nil, err
 	case d.bastion != nil:
 		raw, err := direct.DialContext(ctx, "tcp", d.bastion.address)
 		if err != nil {

@@ -94,6 +94,12 @@ type Door struct {
 	Port    int    `json:"port"`
 	User    string `json:"user"`
 	HostKey string `json:"host_key"`
+	// Machine and Region are where the platform knows the machine; they may be
+	// empty. Via is how the build itself reaches it: "session-manager", or
+	// nothing when it dials Host.
+	Machine string `json:"machine"`
+	Region  string `json:"region"`
+	Via     string `json:"via"`
 }
 
 // Admit lets the holder of a key log in to the machine of a build.
