@@ -8,12 +8,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -109,19 +107,30 @@ var sshTopic = topic{
 	text: `
 Logs in to the machine of a build that runs or waits, with the ssh of this
 computer and a key that is made for this session and taken off the machine after
-it. The machine must be reachable from here (the farm on this machine, a VPN);
-where it is not, "submit exec" goes through the agent. Flags stand before BUILD.`,
+it. The machine must be reachable from here: directly (the farm on this machine,
+a VPN), through AWS Session Manager with your own AWS credentials and the AWS
+CLI's plugin, or through a program of yours. Where it is not, "submit exec" goes
+through the agent. Flags stand before BUILD.`,
 	exits: `  0  the session ended well; another status is what ssh ended with
   1  also when nobody was let in
 `,
 	make: func() command { return new(visit) },
 }
 
-type visit struct{ connection }
+type visit struct {
+	connection
+	way
+}
 
-func (v *visit) flags(f *flag.FlagSet) { v.connection.flags(f) }
+func (v *visit) flags(f *flag.FlagSet) {
+	v.connection.flags(f)
+	v.way.flags(f)
+}
 
 func (v *visit) run(ctx context.Context, c *console, args []string) error {
+	if err := v.way.check(v.local); err != nil {
+		return err
+	}
 	program, err := exec.LookPath("ssh")
 	if err != nil {
 		return errors.New("there is no ssh on this computer: install the OpenSSH client, or use submit exec")
@@ -153,14 +162,9 @@ func (v *visit) run(ctx context.Context, c *console, args []string) error {
 			fmt.Fprintf(c.err, "The session's key is still on the machine, and goes when the build is done with it: %v\n", err)
 		}
 	}()
-	hosts := filepath.Join(dir, "known_hosts")
-	if err := os.WriteFile(hosts, []byte(knownHost(door)), 0o600); err != nil {
+	line, err := v.way.line(door, dir)
+	if err != nil {
 		return err
-	}
-	line := []string{
-		"-i", filepath.Join(dir, "key"), "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none",
-		"-o", "UserKnownHostsFile=" + hosts, "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes",
-		"-o", "LogLevel=ERROR", "-F", "none", "-p", strconv.Itoa(door.Port), "-l", door.User, "--", door.Host,
 	}
 	rest := args[1:]
 	if len(rest) > 0 && rest[0] == "--" {
@@ -174,10 +178,16 @@ func (v *visit) run(ctx context.Context, c *console, args []string) error {
 	err = cmd.Run()
 	var ended *exec.ExitError
 	if errors.As(err, &ended) && ended.ExitCode() > 0 {
+		if ended.ExitCode() == sshFailed {
+			v.way.advise(ctx, c, door, v.local)
+		}
 		return exit(ended.ExitCode())
 	}
 	return err
 }
+
+// sshFailed is what ssh ends with when it has failed itself.
+const sshFailed = 255
 
 // sessionKey writes a new private key and returns the public one.
 func sessionKey(path string) (string, error) {
@@ -197,15 +207,4 @@ func sessionKey(path string) (string, error) {
 		return "", err
 	}
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))), nil
-}
-
-// knownHost is the line that makes ssh trust the machine and no other.
-func knownHost(d farm.Door) string {
-	host := d.Host
-	if d.Port != 22 {
-		host = "[" + d.Host + "]:" + strconv.Itoa(d.Port)
-	} else if ip := net.ParseIP(d.Host); ip != nil {
-		host = ip.String()
-	}
-	return host + " " + d.HostKey + "\n"
 }

@@ -49,6 +49,7 @@ cat <&4 >&3 &
 up=$!
 cat <&3 &
 down=$!
+trap 'kill $up $down 2>/dev/null; exit 0' HUP INT TERM
 wait -n
 kill $up $down 2>/dev/null
 exit 0
