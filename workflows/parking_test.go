@@ -451,7 +451,7 @@ func TestTimeouts(t *testing.T) {
 		policy bakehouse.Policy
 		want   string
 	}{
-		{"build", strings.Replace(loaf, `{ script = "prove" }`, "{\n script = \"prove\"\n pause_before = \"20m\"\n}", 1), bakehouse.Policy{Timeout: bakehouse.Duration(10 * time.Minute)}, "build did not end within 10m0s"},
+		{"build", strings.Replace(loaf, `script = "prove"`, "script = \"prove\"\n pause_before = \"20m\"", 1), bakehouse.Policy{Timeout: bakehouse.Duration(10 * time.Minute)}, "build did not end within 10m0s"},
 		{"step", loaf, bakehouse.Policy{StepTimeout: bakehouse.Duration(time.Second)}, "provisioner did not end within 1s"},
 	}
 	for _, tt := range tests {
