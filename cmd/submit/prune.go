@@ -5,10 +5,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os/signal"
+	"io"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/bakehouse-farm/bakehouse/agent/bundle"
@@ -31,73 +30,50 @@ needed again is sent again by the next submission.`,
 }
 
 type prune struct {
-	connection
-	poolName string
-	older    age
-	dryRun   bool
-	every    time.Duration
-	json     bool
+	chore
+	older age
 }
 
 func (p *prune) flags(f *flag.FlagSet) {
-	p.connection.flags(f)
-	f.StringVar(&p.poolName, "pool", "", "`name` of the pool whose agents do it ($BAKEHOUSE_POOL, else default; with -local, local)")
+	p.tell(f, "whose agents do it", "remove nothing, only count", "prune")
 	f.Var(&p.older, "older-than", "keep all that is younger than this `age`: 90d, 36h; a day at least")
-	f.BoolVar(&p.dryRun, "dry-run", false, "remove nothing, only count")
-	f.DurationVar(&p.every, "every", -1, "prune again and again, this `duration` apart, from now on and without this program; 0 ends that")
-	f.BoolVar(&p.json, "json", false, "print JSON")
 }
 
 func (p *prune) run(ctx context.Context, c *console, _ []string) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	switch {
 	case time.Duration(p.older) < bundle.Grace:
 		return fmt.Errorf("-older-than=%s: what is younger than %s may be of a submission that has just begun", p.older.String(), bundle.Grace)
-	case p.every > 0 && p.every < time.Minute:
-		return fmt.Errorf("-every=%s: prunes are at least a minute apart", p.every)
 	case p.every >= 0 && p.dryRun:
 		return errors.New("-dry-run and -every: nobody would see the count")
 	}
-	f, _, err := p.open(ctx, c, true, func(line string) { fmt.Fprintln(c.err, line) })
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	pool := p.pool(c, p.poolName)
 	request := farm.PruneRequest{OlderThan: time.Duration(p.older), DryRun: p.dryRun}
-	if p.every >= 0 {
-		if err := f.PruneEvery(ctx, pool, p.every, request); err != nil {
-			return err
-		}
-		if p.every == 0 {
-			fmt.Fprintf(c.out, "Pool %s does not prune the store by itself any more.\n", pool)
-		} else {
-			fmt.Fprintf(c.out, "Pool %s prunes the store every %s from now on.\n", pool, p.every)
-		}
-		return nil
-	}
-	patience := 3 * time.Second // an agent may just have been started
-	if p.local {
-		patience = 10 * time.Second // we may have started it
-	}
-	if err := f.CheckPool(ctx, pool, patience); err != nil {
-		return err
-	}
-	done, err := f.Prune(ctx, pool, request)
-	if err != nil {
-		return err
-	}
-	if p.json {
-		return printJSON(c.out, done)
-	}
+	return p.tend(ctx, c, tending{
+		repeat: func(ctx context.Context, f *farm.Farm, pool string) error {
+			return f.PruneEvery(ctx, pool, p.every, request)
+		},
+		begun: "Pool %s prunes the store every %s from now on.",
+		ended: "Pool %s does not prune the store by itself any more.",
+		once: func(ctx context.Context, f *farm.Farm, pool string) error {
+			done, err := f.Prune(ctx, pool, request)
+			if err != nil {
+				return err
+			}
+			if p.json {
+				return printJSON(c.out, done)
+			}
+			p.write(c.out, done)
+			return nil
+		},
+	})
+}
+
+func (p *prune) write(w io.Writer, done farm.Pruned) {
 	verb := "Removed"
 	if p.dryRun {
 		verb = "Would remove"
 	}
-	fmt.Fprintf(c.out, "%s %d blobs (%d bytes) and the logs of %d builds (%d bytes); %d blobs and %d logs stay.\n",
+	fmt.Fprintf(w, "%s %d blobs (%d bytes) and the logs of %d builds (%d bytes); %d blobs and %d logs stay.\n",
 		verb, done.Blobs.Blobs, done.Blobs.Bytes, done.Logs.Logs, done.Logs.Bytes, done.Blobs.Kept, done.Logs.Kept)
-	return nil
 }
 
 // An age is a duration that may be written in days.

@@ -5,8 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os/signal"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -31,58 +29,36 @@ has forgotten it. Images that builds were for are never touched.`,
 }
 
 type sweep struct {
-	connection
-	poolName string
-	regions  list
-	dryRun   bool
-	every    time.Duration
-	json     bool
+	chore
+	regions list
 }
 
 func (s *sweep) flags(f *flag.FlagSet) {
-	s.connection.flags(f)
-	f.StringVar(&s.poolName, "pool", "", "`name` of the pool whose account is swept ($BAKEHOUSE_POOL, else default; with -local, local)")
+	s.tell(f, "whose account is swept", "remove nothing, only show what is there", "sweep")
 	f.Var(&s.regions, "region", "only these `regions`, joined by commas (default all that the account may use)")
-	f.BoolVar(&s.dryRun, "dry-run", false, "remove nothing, only show what is there")
-	f.DurationVar(&s.every, "every", -1, "sweep again and again, this `duration` apart, from now on and without this program; 0 ends that")
-	f.BoolVar(&s.json, "json", false, "print JSON")
 }
 
 func (s *sweep) run(ctx context.Context, c *console, _ []string) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if s.every > 0 && s.every < time.Minute {
-		return fmt.Errorf("-every=%s: sweeps are at least a minute apart", s.every)
-	}
-	f, _, err := s.open(ctx, c, true, func(line string) { fmt.Fprintln(c.err, line) })
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	pool := s.pool(c, s.poolName)
 	request := farm.SweepRequest{Regions: s.regions, DryRun: s.dryRun}
-	if s.every >= 0 {
-		if err := f.SweepEvery(ctx, pool, s.every, request); err != nil {
-			return err
-		}
-		if s.every == 0 {
-			fmt.Fprintf(c.out, "Pool %s is not swept by itself any more.\n", pool)
-		} else {
-			fmt.Fprintf(c.out, "Pool %s is swept every %s from now on.\n", pool, s.every)
-		}
-		return nil
-	}
-	patience := 3 * time.Second // an agent may just have been started
-	if s.local {
-		patience = 10 * time.Second // we may have started it
-	}
-	if err := f.CheckPool(ctx, pool, patience); err != nil {
-		return err
-	}
-	found, err := f.Sweep(ctx, pool, request)
-	if err != nil {
-		return err
-	}
+	return s.tend(ctx, c, tending{
+		repeat: func(ctx context.Context, f *farm.Farm, pool string) error {
+			return f.SweepEvery(ctx, pool, s.every, request)
+		},
+		begun: "Pool %s is swept every %s from now on.",
+		ended: "Pool %s is not swept by itself any more.",
+		once: func(ctx context.Context, f *farm.Farm, pool string) error {
+			found, err := f.Sweep(ctx, pool, request)
+			if err != nil {
+				return err
+			}
+			return s.report(c, found)
+		},
+	})
+}
+
+// report prints what was found; its error says that something of it stays that
+// should not.
+func (s *sweep) report(c *console, found []farm.Found) (err error) {
 	if s.json {
 		if found == nil {
 			found = []farm.Found{}

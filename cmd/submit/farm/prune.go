@@ -2,14 +2,7 @@ package farm
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
-
-	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
-
-	enumspb "go.temporal.io/api/enums/v1"
 )
 
 const pruneType = "Prune"
@@ -37,32 +30,13 @@ type Pruned struct {
 // Prune removes from the farm's store what nothing needs and is old, now. An
 // agent of the pool does it. One prune of a pool runs at a time: another is joined.
 func (f *Farm) Prune(ctx context.Context, pool string, r PruneRequest) (Pruned, error) {
-	id := "prune-" + pool
-	if r.DryRun {
-		id += "-dry-run"
-	}
 	var done Pruned
-	run, err := f.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID: id, TaskQueue: pool, WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		TypedSearchAttributes: temporal.NewSearchAttributes(temporal.NewSearchAttributeKeyKeyword("BakehousePool").ValueSet(pool)),
-	}, pruneType, r)
-	if err != nil {
-		return done, fmt.Errorf("start prune by pool %s: %w", pool, err)
-	}
-	err = run.Get(ctx, &done)
-	var app *temporal.ApplicationError
-	if errors.As(err, &app) {
-		err = errors.New(app.Message())
-	}
-	if err != nil {
-		return done, fmt.Errorf("prune by pool %s: %w", pool, err)
-	}
-	return done, nil
+	err := f.once(ctx, "prune-"+pool, pool, r.DryRun, pruneType, r, &done)
+	return done, err
 }
 
 // PruneEvery has a pool prune the store again and again. Zero ends that; ending
 // what was not begun is no error.
 func (f *Farm) PruneEvery(ctx context.Context, pool string, every time.Duration, r PruneRequest) error {
-	return f.repeat(ctx, "bakehouse-prune-"+pool, every,
-		&client.ScheduleWorkflowAction{ID: "prune-" + pool, Workflow: pruneType, TaskQueue: pool, Args: []any{r}})
+	return f.repeat(ctx, "prune-"+pool, pool, every, pruneType, r)
 }
