@@ -24,6 +24,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/bakehouse-farm/bakehouse/localcloud/sandbox/line"
 )
 
 // A Service is what agents can reach: an address, or a network of them.
@@ -107,31 +109,6 @@ func namespace() (ns netns.NsHandle, err error) {
 	return ns, nil
 }
 
-// inside calls do on a thread that is in the namespace.
-func inside(ns netns.NsHandle, do func() error) error {
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		here, err := netns.Get()
-		if err != nil {
-			result <- err
-			return
-		}
-		defer here.Close()
-		if err := netns.Set(ns); err != nil {
-			runtime.UnlockOSThread()
-			result <- err
-			return
-		}
-		err = do()
-		if netns.Set(here) == nil {
-			runtime.UnlockOSThread() // else the thread ends with this goroutine
-		}
-		result <- err
-	}()
-	return <-result
-}
-
 // offer lets the exchange answer for a service.
 func (e *Exchange) offer(s Service) error {
 	lo, err := e.handle.LinkByName("lo")
@@ -149,7 +126,7 @@ func (e *Exchange) offer(s Service) error {
 		at = net.JoinHostPort(s.Prefix.Addr().String(), strconv.Itoa(s.Port))
 	}
 	var l net.Listener
-	if err := inside(e.ns, func() (err error) {
+	if err := line.Within(e.ns, func() (err error) {
 		l, err = net.Listen("tcp4", at)
 		return err
 	}); err != nil {

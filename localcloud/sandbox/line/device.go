@@ -22,7 +22,7 @@ var ErrMissing = errors.New("there is no /dev/net/tun that may be used here")
 func device(in netns.NsHandle) (f *os.File, name string, err error) {
 	// Of a length that no other link of ours has, and unique at both ends.
 	name = fmt.Sprintf("bh-l%08x", rand.Uint32())
-	err = inside(in, func() error {
+	err = Within(in, func() error {
 		// Without flags, the kernel gives us whole packets with their checksums.
 		req, err := unix.NewIfreq(name)
 		if err != nil {
@@ -47,8 +47,9 @@ func device(in netns.NsHandle) (f *os.File, name string, err error) {
 	return f, name, err
 }
 
-// inside calls do on a thread that is in the namespace.
-func inside(ns netns.NsHandle, do func() error) error {
+// Within calls do on a thread that is in the namespace, which do must not leave;
+// netns.None() is that of this process.
+func Within(ns netns.NsHandle, do func() error) error {
 	if !ns.IsOpen() {
 		return do()
 	}

@@ -73,8 +73,8 @@ func namespaces(t *testing.T) *[2]netns.NsHandle {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// inside comes back by itself, whatever do has entered meanwhile.
-		err = inside(here, func() (err error) {
+		// Within comes back by itself, whatever do has entered meanwhile.
+		err = Within(here, func() (err error) {
 			both[i], err = netns.New()
 			return err
 		})
@@ -129,7 +129,7 @@ func lay(t *testing.T, a, b netns.NsHandle, w Weather) *Line {
 func serve(t *testing.T, far netns.NsHandle, answer func(net.Conn)) string {
 	t.Helper()
 	var l net.Listener
-	if err := inside(far, func() (err error) {
+	if err := Within(far, func() (err error) {
 		l, err = net.Listen("tcp4", netip.AddrPortFrom(farAddr, 0).String())
 		return err
 	}); err != nil {
@@ -156,7 +156,7 @@ func echo(c net.Conn) { _, _ = io.Copy(c, c) }
 func dial(t *testing.T, near netns.NsHandle, to string) net.Conn {
 	t.Helper()
 	var c net.Conn
-	if err := inside(near, func() (err error) {
+	if err := Within(near, func() (err error) {
 		c, err = net.DialTimeout("tcp4", to, time.Minute)
 		return err
 	}); err != nil {
