@@ -183,7 +183,7 @@ func (b *baking) visit(ctx context.Context) error {
 
 // excused tells whether a visitor was sent away for a good reason.
 func (b *baking) excused(machine, text string) bool {
-	for _, reason := range []string{"finished", "ended", "cannot be reached yet", "cancel"} {
+	for _, reason := range []string{"finished", "ended", "cannot be reached yet", "cancel", "no Temporal server answers"} {
 		if strings.Contains(text, reason) {
 			return true
 		}

@@ -483,6 +483,12 @@ func TestDoomedImages(t *testing.T) {
 	if got := fails(c, create("one")).StateReason; *got.Code != "Server.InternalError" {
 		t.Errorf("because of %+v", got)
 	}
+	// What is throttled begins nothing that could fail: the fault waits for what does.
+	misbehave(t, cloud, faults.Rule{Kind: faults.Fail, Actions: []string{"CreateImage"}, Count: 1, Delay: 50 * time.Millisecond})
+	misbehave(t, cloud, faults.Rule{Kind: faults.Throttle, Actions: []string{"CreateImage"}, Count: 1})
+	_, err := c.CreateImage(ctx, &ec2.CreateImageInput{InstanceId: &i, Name: aws.String("throttled")})
+	refused(t, err, "RequestLimitExceeded")
+	fails(c, create("throttled"))
 	one := create("one") // a failed image does not keep its name
 	awaitImage(t, c, one)
 	misbehave(t, cloud, faults.Rule{Kind: faults.Fail, Regions: []string{"us-west-2"}, Count: 1, Code: "Client.Whatever", Message: "so be it"})

@@ -156,6 +156,9 @@ func (q *request) meetFaults() error {
 		}
 	}
 	for _, h := range q.hits {
+		if h.Kind.Refuses() || h.Kind == faults.Reset {
+			q.spare(nil, true) // the others have nothing to hit
+		}
 		switch {
 		case h.Kind.Refuses():
 			return &wire.Error{Code: h.Code, Message: h.Message}
@@ -185,12 +188,12 @@ func (q *request) finish(e *wire.Error) {
 }
 
 // spare takes back hits that had nothing to hit: of eventual consistency when
-// all was seen as it is, of an outcome when nothing was begun.
+// all was seen as it is, or nothing (nil), of an outcome when nothing was begun.
 func (q *request) spare(s *sight, failed bool) {
 	for _, h := range q.hits {
 		switch h.Kind {
 		case faults.Unseen, faults.Stale:
-			if !s.misled[h.ID] {
+			if s == nil || !s.misled[h.ID] {
 				q.drop(h.ID)
 			}
 		case faults.Die, faults.Fail, faults.Linger:
