@@ -268,7 +268,10 @@ func (b *baking) cancel(ctx context.Context) error {
 func (b *baking) giveUp(ctx context.Context) {
 	ctx, done := context.WithTimeout(ctx, 2*time.Minute)
 	defer done()
-	_ = b.cancel(ctx)
+	_ = b.eventually(ctx, func() error {
+		_, err := b.run(ctx, "cancel", b.submission)
+		return err
+	})
 	_ = b.site.Command(ctx, "submit", "attach", b.submission).Run() // how it ends is in its record
 }
 

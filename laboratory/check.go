@@ -278,7 +278,7 @@ func (b *baking) checkMade(f *Finding, own []*strike) {
 		may["image in "+region] = 1
 	}
 	for _, x := range own {
-		if b.recipe.forgives() && (x.Kind == "copy fails" || x.Kind == "image fails") {
+		if x.Kind == "copy fails" || x.Kind == "image fails" {
 			for what := range may { // of each image that failed, another was made instead
 				if strings.HasPrefix(what, "image in ") {
 					may[what] += x.hits

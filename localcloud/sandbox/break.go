@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,24 +40,42 @@ func (h *Host) Pause(id string) error {
 		return err
 	}
 	if _, err := standStill(init); err != nil {
-		return fmt.Errorf("pause instance %s: %w", id, err)
+		_, wake := signalInside(init, unix.SIGCONT)
+		return fmt.Errorf("pause instance %s: %w", id, errors.Join(err, wake))
 	}
 	return nil
 }
 
 // standStill stops all processes of the instance of init, and returns those
-// that were not stopped before.
+// that were not stopped before, also when it fails.
+//
+// One that waits in the kernel cannot be seen to stop. After vfork it waits for
+// a child that is stopped, so it would never be seen to: it counts as standing
+// when it has not moved for a while, as it will not get further than the kernel.
 func standStill(init int) (stopped []int, err error) {
 	// Processes make others while we look: until nobody is left to make any.
-	for range 100 {
+	waited := 0
+	for range 200 {
 		more, err := signalInside(init, unix.SIGSTOP)
 		stopped = append(stopped, more...)
 		if err != nil || len(more) == 0 {
 			return stopped, err
 		}
+		if waited++; slices.ContainsFunc(more, func(pid int) bool { return !waits(pid) }) {
+			waited = 0
+		}
+		if waited == 50 {
+			return stopped, nil
+		}
 		time.Sleep(time.Millisecond)
 	}
 	return stopped, errors.New("its processes do not stand still")
+}
+
+// waits tells whether a process waits in the kernel for what no signal ends.
+func waits(pid int) bool {
+	f := statOf(pid)
+	return len(f) > 0 && f[0] == "D"
 }
 
 // Resume lets all processes of an instance go on, also those that something
@@ -182,12 +201,13 @@ func signalProcess(init, pid int, s unix.Signal) (sent bool, err error) {
 	if len(f) == 0 {
 		return false, nil
 	}
-	stands := f[0] == "T" || f[0] == "Z" || f[0] == "X"
-	if s == unix.SIGSTOP && stands || s == unix.SIGCONT && f[0] != "T" {
+	stands := f[0] == "T"
+	if f[0] == "Z" || f[0] == "X" || s == unix.SIGSTOP && stands {
 		return false, nil
 	}
+	// One that does not stand may be about to, by a signal that it has not seen.
 	if err := unix.PidfdSendSignal(fd, s, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return false, err
 	}
-	return true, nil
+	return s != unix.SIGCONT || stands, nil
 }

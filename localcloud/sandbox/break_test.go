@@ -112,6 +112,26 @@ func TestPause(t *testing.T) {
 	}
 }
 
+// A shell that has just made a process waits for it in the kernel (vfork), where
+// no signal stops it, while its child stands still already.
+func TestPauseOfBusyShells(t *testing.T) {
+	dir := t.TempDir()
+	h := openHost(t, dir)
+	l := newSpec(t, h, "i-busy")
+	boot(t, h, l)
+	count := counts(t, dir, l)
+	l.sh(t, "root", "for i in 1 2 3; do nohup sh -c 'while :; do /bin/true; done' >/dev/null 2>&1 & done")
+	for range 150 {
+		if err := h.Pause("i-busy"); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Resume("i-busy"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	goesOn(t, "thawed", count)
+}
+
 // A killed instance hears nothing of it, keeps its files, and boots again. No
 // event tells of it: it was asked for.
 func TestKillInstance(t *testing.T) {
