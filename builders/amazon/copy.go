@@ -3,6 +3,7 @@ package amazon
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -28,11 +29,18 @@ func (e *EBS) Copy(ctx context.Context, b bakehouse.Build, r builders.Resolved, 
 	}
 	say(ctx, "Copying to: %s", region)
 	out := builders.Image{Region: region}
-	there, err := c.findImages(ctx, madeBy(b, stepCopy)...)
+	there, err := c.findImages(ctx, madeBy(b, "")...)
 	if err != nil {
 		return out, failed(ctx, err, "look for the build's copy in %s", region)
 	}
+	there = slices.DeleteFunc(there, func(img types.Image) bool { return !isCopy(img) })
 	if i := slices.IndexFunc(there, usable); i >= 0 {
+		out.ID = aws.ToString(there[i].ImageId)
+		return out, nil
+	}
+	// One that this very attempt has asked for, and that has failed since: who
+	// waits for it says why. Asked again, EC2 would name it again, by its token.
+	if i := slices.IndexFunc(there, func(img types.Image) bool { return tag(img.Tags, bakehouse.TagStep) == again(b, stepCopy) }); i >= 0 {
 		out.ID = aws.ToString(there[i].ImageId)
 		return out, nil
 	}
@@ -57,11 +65,17 @@ func (e *EBS) Copy(ctx context.Context, b bakehouse.Build, r builders.Resolved, 
 	return out, nil
 }
 
+// isCopy tells whether an image of a build was made as a copy.
+func isCopy(img types.Image) bool {
+	step, _, _ := strings.Cut(tag(img.Tags, bakehouse.TagStep), ".")
+	return step == stepCopy
+}
+
 // copyInput is the same each time that it is made, as its client token demands.
 // The tags of the original are given anew instead of being copied with it: what
 // EC2 does with a tag that is both copied and given is not documented.
 func copyInput(b bakehouse.Build, s *Settings, r builders.Resolved, p plan, img builders.Image, region string) *ec2.CopyImageInput {
-	tags := marked(b, stepCopy, p.imageTags(s))
+	tags := marked(b, again(b, stepCopy), p.imageTags(s))
 	in := &ec2.CopyImageInput{
 		ClientToken:   aws.String(token(b, again(b, stepCopy), region, img.ID)),
 		Name:          aws.String(p.Name),
