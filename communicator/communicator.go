@@ -41,7 +41,8 @@ type Communicator interface {
 	// A command that was lost (reboot, killed supervisor) is an error of kind
 	// bakehouse.Lost, unless c.ExpectDisconnect.
 	Run(ctx context.Context, c Command, from int64, out Sink) (Result, error)
-	// Clean removes whatever the communicator keeps on the machine for its own use.
+	// Clean removes whatever the communicator keeps on the machine for its own
+	// use, and stops commands of the build that still run there.
 	Clean(ctx context.Context) error
 	// Close ends the connection.
 	Close() error

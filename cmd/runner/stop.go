@@ -23,23 +23,31 @@ func stop(o order, answer *runner.Writer) error {
 	if err != nil {
 		return err
 	}
-	status, err := f.status()
+	status, err := f.halt()
 	if err != nil {
 		return err
 	}
+	return answer.WriteStatus(status)
+}
+
+// halt stops the command of a folder, if it runs, and returns how it is then.
+func (f folder) halt() (status runner.Status, err error) {
+	if status, err = f.status(); err != nil {
+		return status, err
+	}
 	var st state
 	if _, err := f.read("state.json", &st); err != nil {
-		return err
+		return status, err
 	}
 	switch status.State {
 	case runner.Running:
 		if err := syscall.Kill(st.PID, syscall.SIGUSR1); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("reach the supervisor: %w", err)
+			return status, fmt.Errorf("reach the supervisor: %w", err)
 		}
 		for status.State == runner.Running {
 			time.Sleep(20 * time.Millisecond)
 			if status, err = f.status(); err != nil {
-				return err
+				return status, err
 			}
 		}
 	case runner.Lost:
@@ -48,7 +56,7 @@ func stop(o order, answer *runner.Writer) error {
 			end(func() []int { return inSession(session) }, 10*time.Second)
 		}
 	}
-	return answer.WriteStatus(status)
+	return status, nil
 }
 
 // A child is the first process of the command, and so its session.
@@ -71,8 +79,9 @@ func (f folder) orphans() int {
 	return c.PID
 }
 
-// clean removes all that is kept for a build. It refuses while one of its
-// commands still runs, and ends with the removal of the base if that is empty.
+// clean removes all that is kept for a build, and ends with the removal of the
+// base if that is empty. What still runs of its commands is stopped first: a
+// visitor's, whose agent was cut off before it could do so.
 func clean(o order) error {
 	build := order{base: o.base, build: o.build}
 	if _, err := openFolder(build); errors.Is(err, os.ErrNotExist) {
@@ -90,12 +99,8 @@ func clean(o order) error {
 			continue
 		}
 		f := folder{path: filepath.Join(dir, e.Name()), boot: o.boot}
-		status, err := f.status()
-		if err != nil {
-			return err
-		}
-		if status.State == runner.Running {
-			return fmt.Errorf("command %s still runs", e.Name())
+		if _, err := f.halt(); err != nil {
+			return fmt.Errorf("stop command %s: %w", e.Name(), err)
 		}
 	}
 	if err := os.RemoveAll(dir); err != nil {

@@ -11,8 +11,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -482,7 +484,7 @@ func tree(t *testing.T, root string) map[string]string {
 func testClean(t *testing.T, open func(t *testing.T) communicator.Communicator) {
 	c := open(t)
 	dir := t.TempDir()
-	cmd := communicator.Command{ID: unique("clean"), Line: "while ! test -e " + dir + "/go; do sleep 0.05; done"}
+	cmd := communicator.Command{ID: unique("clean"), Line: "echo $$ > " + dir + "/pid; while :; do sleep 0.05; done"}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	followed := make(chan error, 1)
 	go func() {
@@ -494,16 +496,27 @@ func testClean(t *testing.T, open func(t *testing.T) communicator.Communicator) 
 		st, err := other.Probe(t.Context(), cmd.ID)
 		return err == nil && st == communicator.Running
 	})
-	if err := other.Clean(t.Context()); err == nil {
-		t.Error("cleaned under a command that runs")
+	var pid int
+	Eventually(t, "it says who it is", func() bool {
+		b, err := os.ReadFile(dir + "/pid")
+		if err != nil {
+			return false
+		}
+		pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
+		return err == nil
+	})
+	// Who follows it is cut off, and nobody has stopped it.
+	cancel(errors.New("agent is cut off"))
+	<-followed
+	if err := syscall.Kill(pid, 0); err != nil {
+		t.Fatalf("the command does not run any more: %v", err)
 	}
-	if err := os.WriteFile(dir+"/go", nil, 0o600); err != nil {
-		t.Fatal(err)
+	if err := other.Clean(t.Context()); err != nil {
+		t.Errorf("Clean() under a command that runs = %v", err)
 	}
-	if err := <-followed; err != nil {
-		t.Error(err)
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("the command runs on: %v", err)
 	}
-	cancel(nil)
 	for range 2 {
 		if err := c.Clean(t.Context()); err != nil {
 			t.Errorf("Clean() = %v", err)

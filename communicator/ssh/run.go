@@ -33,8 +33,7 @@ func (c *Conn) Probe(ctx context.Context, id string) (communicator.State, error)
 	return communicator.State(status.State), err
 }
 
-// Clean implements communicator.Communicator. It fails while a command of the
-// build still runs.
+// Clean implements communicator.Communicator.
 func (c *Conn) Clean(ctx context.Context) error {
 	_, err := c.ask(ctx, "clean", "")
 	c.mu.Lock()
