@@ -195,6 +195,9 @@ func (f folder) reserve() error {
 	if err2 := file.Close(); err == nil {
 		err = err2
 	}
+	if err != nil {
+		f.makeRoom()
+	}
 	return err
 }
 

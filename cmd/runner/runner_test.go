@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -129,6 +130,53 @@ func TestFullDisk(t *testing.T) {
 	}
 	if s.State != runner.Done || s.Result.Exit != 9 {
 		t.Errorf("%+v, result %+v, %s", s, s.Result, problem)
+	}
+}
+
+// A command that could not be started for want of room has not run: once there
+// is room it does, and nobody takes it for one that was killed.
+func TestNoRoomToStart(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("a small disk is mounted, which needs root")
+	}
+	for _, left := range []int64{0, 4 << 10, 8 << 10, 12 << 10, 16 << 10} {
+		disk := t.TempDir()
+		if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=256k"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+		base, fill := filepath.Join(disk, "base"), filepath.Join(disk, "fill")
+		if err := os.Mkdir(base, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		err := os.WriteFile(fill, make([]byte, 1<<20), 0o600)
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(fill, 256<<10-left); err != nil {
+			t.Fatal(err)
+		}
+		spec := &runner.Spec{Line: "echo ran >> " + base + "/ran"}
+		if s, problem := call(t, spec, "start", "-base", base, "-build", "b", "-id", "c"); problem == "" {
+			t.Fatalf("%d bytes left: %+v", left, s)
+		}
+		if s, problem := call(t, nil, "probe", "-base", base, "-build", "b", "-id", "c"); problem != "" || s.State != runner.None {
+			t.Errorf("%d bytes left: %q, %s", left, s.State, problem)
+		}
+		if err := os.Remove(fill); err != nil {
+			t.Fatal(err)
+		}
+		s, problem := call(t, spec, "start", "-base", base, "-build", "b", "-id", "c")
+		for problem == "" && s.State != runner.Done && s.State != runner.Lost {
+			s, problem = call(t, nil, "probe", "-base", base, "-build", "b", "-id", "c")
+		}
+		if ran, err := os.ReadFile(base + "/ran"); s.State != runner.Done || err != nil || string(ran) != "ran\n" {
+			t.Errorf("%d bytes left: %+v %s; ran %q, %v", left, s, problem, ran, err)
+		}
 	}
 }
 

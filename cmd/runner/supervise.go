@@ -49,11 +49,14 @@ func supervise(args []string, ready *os.File) error {
 	if !ok {
 		return errors.New("cannot read /proc")
 	}
-	st := state{Boot: f.boot, PID: self.pid, Start: self.start, Started: time.Now()}
-	if err := f.write("state.json", st); err != nil {
+	// Room first: once there is a state, whoever asks again takes the command
+	// for one that ran.
+	if err := f.reserve(); err != nil {
 		return err
 	}
-	if err := f.reserve(); err != nil {
+	st := state{Boot: f.boot, PID: self.pid, Start: self.start, Started: time.Now()}
+	if err := f.write("state.json", st); err != nil {
+		f.makeRoom()
 		return err
 	}
 	c, err := launchCommand(f, cwd, spec)
