@@ -146,18 +146,7 @@ func TestNoShell(t *testing.T) {
 // A command that prints on a full disk goes on, and the log says what is
 // missing.
 func TestOutputOnAFullDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("a small disk is mounted, which needs root")
-	}
-	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=512k"); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	}()
+	disk := smallDisk(t, "512k")
 	base := filepath.Join(disk, "base")
 	if err := os.Mkdir(base, 0o755); err != nil {
 		t.Fatal(err)

@@ -105,21 +105,28 @@ func TestStartOnce(t *testing.T) {
 	}
 }
 
-// A command that fills the disk fails as it says, and is not taken for one
-// that was killed.
-func TestFullDisk(t *testing.T) {
+// smallDisk mounts a disk of that size until the test ends.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("a small disk is mounted, which needs root")
 	}
 	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=256k"); err != nil {
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size="+size); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
+	return disk
+}
+
+// A command that fills the disk fails as it says, and is not taken for one
+// that was killed.
+func TestFullDisk(t *testing.T) {
+	disk := smallDisk(t, "256k")
 	base := filepath.Join(disk, "base")
 	if err := os.Mkdir(base, 0o755); err != nil {
 		t.Fatal(err)
@@ -136,19 +143,8 @@ func TestFullDisk(t *testing.T) {
 // A command that could not be started for want of room has not run: once there
 // is room it does, and nobody takes it for one that was killed.
 func TestNoRoomToStart(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("a small disk is mounted, which needs root")
-	}
 	for _, left := range []int64{0, 4 << 10, 8 << 10, 12 << 10, 16 << 10} {
-		disk := t.TempDir()
-		if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=256k"); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
-				t.Error(err)
-			}
-		})
+		disk := smallDisk(t, "256k")
 		base, fill := filepath.Join(disk, "base"), filepath.Join(disk, "fill")
 		if err := os.Mkdir(base, 0o755); err != nil {
 			t.Fatal(err)
