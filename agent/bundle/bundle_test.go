@@ -334,6 +334,47 @@ func TestManyUnpackAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
+// Whoever is cut off while he unpacks leaves nothing that is taken for whole,
+// wherever he was.
+func TestUnpackingThatWasCutOff(t *testing.T) {
+	s, _ := newStore(t)
+	dir := t.TempDir()
+	files := map[string]string{}
+	for i := range 200 {
+		files[fmt.Sprintf("%d", i)] = fmt.Sprintf("file %d", i)
+	}
+	write(t, dir, files)
+	d, _ := pack(t, s, dir, ".")
+	want := tree(t, dir)
+	for _, done := range []int{0, 1, 2, 5, 20, 80, 150, 199} {
+		cache := t.TempDir()
+		ctx, cancel := context.WithCancel(t.Context())
+		stop := make(chan struct{})
+		var watching sync.WaitGroup
+		watching.Go(func() { // cut it off when so many are there
+			for names := []string{}; len(names) < done; {
+				select {
+				case <-stop:
+					return
+				default:
+					names, _ = filepath.Glob(filepath.Join(cache, "*.tmp", "root", dir, "*"))
+				}
+			}
+			cancel()
+		})
+		if done == 0 {
+			watching.Wait()
+		}
+		_, err := s.Unpack(ctx, d, cache)
+		close(stop)
+		watching.Wait()
+		cancel()
+		if got := tree(t, filepath.Join(unpack(t, s, d, cache), dir)); !maps.Equal(got, want) {
+			t.Errorf("cut off after %d files (%v): %d of %d are there", done, err, len(got), len(want))
+		}
+	}
+}
+
 func TestAnUnpackedBundleNeedsNoStore(t *testing.T) {
 	s, store := newStore(t)
 	dir, cache := t.TempDir(), t.TempDir()

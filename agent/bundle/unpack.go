@@ -126,6 +126,9 @@ func (s *Store) extract(ctx context.Context, x index, root string, made *sums) e
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	if ctx.Err() != nil { // the loop may have ended early without anybody having failed
+		return context.Cause(ctx)
+	}
 	for _, e := range x.Entries {
 		if e.Kind != link {
 			continue
