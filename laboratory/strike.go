@@ -285,7 +285,7 @@ func (s *striker) machine(b *baking, x *strike, act, back localcloud.Act) error 
 	if act == localcloud.FailHost && x.Agent == 1 { // as good a lot as any
 		f.To = state.Stopped
 	}
-	if err := s.breaks(f); err != nil {
+	if err := s.breaks(f, 5*time.Second, func() bool { return true }); err != nil {
 		return errors.New("the machine was not to be had")
 	}
 	script, _ := at(b.track.journal(id))
@@ -295,23 +295,25 @@ func (s *striker) machine(b *baking, x *strike, act, back localcloud.Act) error 
 		return nil
 	}
 	time.Sleep(x.For)
-	_ = s.breaks(localcloud.MachineFault{Act: back, Instances: []string{id}}) // it may have gone
+	there := func() bool { return b.track.machine() == id }
+	f = localcloud.MachineFault{Act: back, Instances: []string{id}}
+	if err := s.breaks(f, 2*time.Minute, there); err != nil && there() {
+		return fmt.Errorf("it could not be taken back: %w", err)
+	}
 	return nil
 }
 
-// breaks does something to a machine as soon as localcloud can be asked.
-func (s *striker) breaks(f localcloud.MachineFault) error {
-	var err error
-	for range 20 {
+// breaks does something to a machine as soon as localcloud can be asked, within
+// the limit and while there is a reason to.
+func (s *striker) breaks(f localcloud.MachineFault, limit time.Duration, reason func() bool) error {
+	for begun := time.Now(); ; time.Sleep(250 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		_, err = s.site.Control().Break(ctx, f)
+		_, err := s.site.Control().Break(ctx, f)
 		cancel()
-		if err == nil {
-			return nil
+		if err == nil || time.Since(begun) > limit || !reason() {
+			return err
 		}
-		time.Sleep(250 * time.Millisecond)
 	}
-	return err
 }
 
 // rule lets localcloud answer a build wrongly for a while.
