@@ -603,6 +603,56 @@ func TestIdentity(t *testing.T) {
 	}
 	_, err := s.AssumeRole(t.Context(), &sts.AssumeRoleInput{RoleArn: aws.String("arn:aws:iam::210987654321:role/x"), RoleSessionName: aws.String("x")})
 	refused(t, err, "AccessDenied")
-	_, err = iam.NewFromConfig(cloud.Config(region)).GetInstanceProfile(t.Context(), &iam.GetInstanceProfileInput{InstanceProfileName: aws.String("x")})
+	i := iam.NewFromConfig(cloud.Config(region))
+	_, err = i.GetRole(t.Context(), &iam.GetRoleInput{RoleName: aws.String("x")})
+	refused(t, err, "NoSuchEntity")
+	_, err = i.CreateRole(t.Context(), &iam.CreateRoleInput{RoleName: aws.String("x"), AssumeRolePolicyDocument: aws.String("{}")})
+	refused(t, err, "UnsupportedOperation")
+}
+
+// Instance profiles are made, named at a launch, in any region, and seen.
+func TestInstanceProfiles(t *testing.T) {
+	cloud := localcloudtest.StartWith(t, localcloud.Config{Host: localcloudtest.NewFake(), Account: "210987654321"})
+	i := iam.NewFromConfig(cloud.Config(region))
+	name := aws.String("web+db")
+	_, err := i.GetInstanceProfile(t.Context(), &iam.GetInstanceProfileInput{InstanceProfileName: name})
+	refused(t, err, "NoSuchEntity")
+	made := must[*iam.CreateInstanceProfileOutput](t)(i.CreateInstanceProfile(t.Context(), &iam.CreateInstanceProfileInput{InstanceProfileName: name, Path: aws.String("/bake/")}))
+	arn := *made.InstanceProfile.Arn
+	if arn != "arn:aws:iam::210987654321:instance-profile/bake/web+db" || made.InstanceProfile.CreateDate.IsZero() {
+		t.Errorf("made %+v", made.InstanceProfile)
+	}
+	_, err = i.CreateInstanceProfile(t.Context(), &iam.CreateInstanceProfileInput{InstanceProfileName: name})
+	refused(t, err, "EntityAlreadyExists")
+	for _, bad := range []iam.CreateInstanceProfileInput{{InstanceProfileName: aws.String("a b")}, {InstanceProfileName: aws.String("a"), Path: aws.String("bake")}} {
+		_, err = i.CreateInstanceProfile(t.Context(), &bad)
+		refused(t, err, "ValidationError")
+	}
+	got := must[*iam.GetInstanceProfileOutput](t)(i.GetInstanceProfile(t.Context(), &iam.GetInstanceProfileInput{InstanceProfileName: name}))
+	if *got.InstanceProfile.InstanceProfileId != *made.InstanceProfile.InstanceProfileId {
+		t.Errorf("got %+v", got.InstanceProfile)
+	}
+	for path, n := range map[string]int{"": 1, "/bake/": 1, "/other/": 0} {
+		list := must[*iam.ListInstanceProfilesOutput](t)(i.ListInstanceProfiles(t.Context(), &iam.ListInstanceProfilesInput{PathPrefix: aws.String(path)}))
+		if len(list.InstanceProfiles) != n {
+			t.Errorf("below %q: %+v", path, list.InstanceProfiles)
+		}
+	}
+	for _, in := range []string{region, "eu-west-1"} {
+		c := ec2.NewFromConfig(cloud.Config(in))
+		ami := ubuntu(t, c)
+		for _, spec := range []types.IamInstanceProfileSpecification{{Name: name}, {Arn: aws.String(arn)}} {
+			out := must[*ec2.RunInstancesOutput](t)(c.RunInstances(t.Context(), &ec2.RunInstancesInput{ImageId: aws.String(ami), MinCount: aws.Int32(1), MaxCount: aws.Int32(1), IamInstanceProfile: &spec}))
+			if p := out.Instances[0].IamInstanceProfile; p == nil || *p.Arn != arn || *p.Id != *made.InstanceProfile.InstanceProfileId {
+				t.Errorf("in %s: %+v", in, p)
+			}
+		}
+		for _, spec := range []types.IamInstanceProfileSpecification{{Name: aws.String("other")}, {Arn: aws.String(arn + "x")}} {
+			_, err := c.RunInstances(t.Context(), &ec2.RunInstancesInput{ImageId: aws.String(ami), MinCount: aws.Int32(1), MaxCount: aws.Int32(1), IamInstanceProfile: &spec})
+			refused(t, err, "InvalidParameterValue")
+		}
+	}
+	must[*iam.DeleteInstanceProfileOutput](t)(i.DeleteInstanceProfile(t.Context(), &iam.DeleteInstanceProfileInput{InstanceProfileName: name}))
+	_, err = i.DeleteInstanceProfile(t.Context(), &iam.DeleteInstanceProfileInput{InstanceProfileName: name})
 	refused(t, err, "NoSuchEntity")
 }

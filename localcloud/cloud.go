@@ -40,17 +40,18 @@ type Config struct {
 // regions, as STS does where an EC2 client needs it, and as IAM does about an
 // account without roles.
 type Cloud struct {
-	host    Host
-	store   *state.Store
-	log     *slog.Logger
-	account string
-	arch    string
-	delays  delays
-	faults  *faults.Set
-	journal *record.Journal
-	past    *past
-	actions map[string]action
-	handler http.Handler
+	host       Host
+	store      *state.Store
+	log        *slog.Logger
+	account    string
+	arch       string
+	delays     delays
+	faults     *faults.Set
+	journal    *record.Journal
+	past       *past
+	actions    map[string]action // of EC2
+	iamActions map[string]action
+	handler    http.Handler
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -98,7 +99,7 @@ func New(c Config) (*Cloud, error) {
 		l.account = "123456789012"
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.actions = l.table()
+	l.actions, l.iamActions = l.table(), iamTable()
 	l.handler = http.HandlerFunc(l.serve)
 	if c.Wrap != nil {
 		l.handler = c.Wrap(l.handler)

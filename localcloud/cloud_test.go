@@ -296,6 +296,10 @@ func TestRefusals(t *testing.T) {
 			return err
 		}},
 		{"launch with what is not there", "UnsupportedOperation", func(ctx context.Context) error {
+			_, err := c.RunInstances(ctx, &ec2.RunInstancesInput{ImageId: aws.String(ami), MinCount: aws.Int32(1), MaxCount: aws.Int32(1), CpuOptions: &types.CpuOptionsRequest{CoreCount: aws.Int32(3)}})
+			return err
+		}},
+		{"launch with unknown profile", "InvalidParameterValue", func(ctx context.Context) error {
 			_, err := c.RunInstances(ctx, &ec2.RunInstancesInput{ImageId: aws.String(ami), MinCount: aws.Int32(1), MaxCount: aws.Int32(1), IamInstanceProfile: &types.IamInstanceProfileSpecification{Name: aws.String("p")}})
 			return err
 		}},

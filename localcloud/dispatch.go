@@ -110,12 +110,17 @@ func (l *Cloud) serve(w http.ResponseWriter, r *http.Request) {
 	e.Write(w, q.entry.API, q.entry.Request)
 }
 
-// perform does an EC2 action.
-func (l *Cloud) perform(q *request, name, region string, form url.Values) (any, error) {
+// ec2 does an EC2 action.
+func (l *Cloud) ec2(q *request, name, region string, form url.Values) (any, error) {
 	a, ok := l.actions[name]
 	if !ok {
 		return nil, wire.Errorf("UnsupportedOperation", "localcloud does not have the action %s", name)
 	}
+	return l.perform(q, a, name, region, form)
+}
+
+// perform does an action.
+func (l *Cloud) perform(q *request, a action, name, region string, form url.Values) (any, error) {
 	if err := l.setUp(region); err != nil {
 		return nil, err
 	}

@@ -23,13 +23,14 @@ func (l *Cloud) sts(action string) (any, error) {
 	return nil, wire.Errorf("UnsupportedOperation", "localcloud does not have the action sts %s", action)
 }
 
-// iam answers for an account that has no instance profiles and no roles.
-func (l *Cloud) iam(action string, form url.Values) error {
-	switch action {
-	case "GetInstanceProfile":
-		return wire.Errorf("NoSuchEntity", "Instance Profile %s cannot be found.", form.Get("InstanceProfileName"))
-	case "GetRole":
-		return wire.Errorf("NoSuchEntity", "The role with name %s cannot be found.", form.Get("RoleName"))
+// iam answers for an account that has instance profiles, but no roles.
+func (l *Cloud) iam(q *request, name, region string, form url.Values) (any, error) {
+	a, ok := l.iamActions[name]
+	switch {
+	case ok:
+		return l.perform(q, a, name, region, form)
+	case name == "GetRole":
+		return nil, wire.Errorf("NoSuchEntity", "The role with name %s cannot be found.", form.Get("RoleName"))
 	}
-	return wire.Errorf("UnsupportedOperation", "localcloud does not have the action iam %s: it has no roles and no instance profiles", action)
+	return nil, wire.Errorf("UnsupportedOperation", "localcloud does not have the action iam %s: it has no roles, users and policies", name)
 }

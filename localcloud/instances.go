@@ -72,6 +72,12 @@ type instanceItem struct {
 	SRIOV          string         `xml:"sriovNetSupport,omitempty"`
 	Options        *optionsItem   `xml:"metadataOptions,omitempty"`
 	Platform       string         `xml:"platformDetails"`
+	Profile        *launchedWith  `xml:"iamInstanceProfile,omitempty"`
+}
+
+type launchedWith struct {
+	ARN string `xml:"arn"`
+	ID  string `xml:"id"`
 }
 
 type nicItem struct {
@@ -106,6 +112,9 @@ func (c *call) showInstance(i *state.Instance) instanceItem {
 	}
 	if i.Monitoring {
 		item.Monitoring = "enabled"
+	}
+	if i.Profile.ID != "" {
+		item.Profile = &launchedWith{c.profileARN(&i.Profile), i.Profile.ID}
 	}
 	if !live(i) {
 		return item

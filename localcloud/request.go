@@ -61,7 +61,7 @@ func (q *request) answer(w http.ResponseWriter, r *http.Request) (func(http.Resp
 	}
 	switch scope.API {
 	case "ec2":
-		out, err := q.cloud.perform(q, name, scope.Region, r.Form)
+		out, err := q.cloud.ec2(q, name, scope.Region, r.Form)
 		return func(w http.ResponseWriter) error { return wire.Answer(w, name, q.entry.Request, out) }, err
 	case "sts":
 		out, err := q.cloud.sts(name)
@@ -69,7 +69,10 @@ func (q *request) answer(w http.ResponseWriter, r *http.Request) (func(http.Resp
 			return wire.AnswerQuery(w, wire.STS, name, q.entry.Request, out)
 		}, err
 	case "iam":
-		return nil, q.cloud.iam(name, r.Form)
+		out, err := q.cloud.iam(q, name, scope.Region, r.Form)
+		return func(w http.ResponseWriter) error {
+			return wire.AnswerQuery(w, wire.IAM, name, q.entry.Request, out)
+		}, err
 	}
 	return nil, wire.Errorf("UnsupportedOperation", "localcloud answers ec2, sts and iam, not %s", scope.API)
 }

@@ -42,6 +42,7 @@ type runInput struct {
 	DisableApiStop                    bool
 	EbsOptimized                      bool
 	Monitoring                        struct{ Enabled bool }
+	IamInstanceProfile                profileSpec
 	MetadataOptions                   struct {
 		HttpEndpoint, HttpTokens, HttpPutResponseHopLimit, InstanceMetadataTags, HttpProtocolIpv6 string //nolint:revive // EC2's name
 	}
@@ -93,6 +94,10 @@ func runInstances(c *call, in *runInput) (*reservationItem, error) {
 		}
 		keys = []string{k.Public}
 	}
+	profile, err := c.launchProfile(in.IamInstanceProfile)
+	if err != nil {
+		return nil, err
+	}
 	switch in.InstanceInitiatedShutdownBehavior {
 	case "", "stop", "terminate":
 	default:
@@ -114,6 +119,9 @@ func runInstances(c *call, in *runInput) (*reservationItem, error) {
 		}
 		if len(in.NetworkInterface) > 0 && in.NetworkInterface[0].AssociatePublicIpAddress != nil {
 			i.Public = *in.NetworkInterface[0].AssociatePublicIpAddress
+		}
+		if profile != nil {
+			i.Profile = *profile
 		}
 		enter(i, state.Pending, c.now)
 		if err := c.attach(i, img, in); err != nil {

@@ -33,8 +33,10 @@ for the next time: an embedded Temporal server, localcloud and one agent.
                  build is running (-all: even then)
   local env      print what points the AWS CLI, SDKs and Packer at localcloud:
                  eval "$(submit local env)"
-  local images|instances|import|export|shell|run|terminate|reset ...
-                 the commands of localcloud, for this localcloud`,
+  local images|instances|import|rm|export|shell|run|terminate|reset ...
+                 the commands of localcloud, for this localcloud
+  local faults|machine|record|census ...
+                 those that break it, and that show what was asked and is left`,
 	exits: `  0  done; for status: all processes run
   1  it could not be done; for status: not all processes run
 `,
@@ -86,7 +88,8 @@ func (l *locally) run(ctx context.Context, c *console, args []string) error {
 		return l.stop(ctx, c, config)
 	case "env":
 		return l.env(c, config)
-	case "images", "instances", "import", "export", "shell", "run", "rm", "terminate", "reset":
+	case "images", "instances", "import", "export", "shell", "run", "rm", "terminate", "reset",
+		"faults", "machine", "record", "census":
 		return l.cloud(ctx, c, config, what, args)
 	}
 	return fmt.Errorf("local has no command %q: start, status, stop, env, or one of localcloud's", what)

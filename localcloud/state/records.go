@@ -38,6 +38,12 @@ type KeyPair struct {
 	Tags        Tags
 }
 
+// A Profile is an instance profile, by which instances would get a role.
+type Profile struct {
+	Name, ID, Path string
+	Created        time.Time
+}
+
 // A Rule lets some traffic into a security group, or out of it.
 type Rule struct {
 	ID          string
@@ -141,6 +147,7 @@ type Instance struct {
 	SourceDest bool
 	Monitoring bool
 	Options    map[string]string // metadata options as given
+	Profile    Profile           `json:",omitzero"`
 	Token      string
 	Tags       Tags
 }
@@ -283,6 +290,12 @@ func (*KeyPair) Kind() string { return "key-pair" }
 
 // Key implements Record.
 func (r *KeyPair) Key() (region, id string) { return r.Region, r.ID }
+
+// Kind implements Record.
+func (*Profile) Kind() string { return "instance-profile" }
+
+// Key implements Record.
+func (r *Profile) Key() (region, id string) { return "", r.Name }
 
 // Kind implements Record.
 func (*SecurityGroup) Kind() string { return "security-group" }
