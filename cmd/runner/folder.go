@@ -34,6 +34,12 @@ type state struct {
 	Started time.Time `json:"started"`
 }
 
+// A goingDownNote is what a supervisor leaves that is ended by a machine that
+// goes down.
+type goingDownNote struct {
+	At time.Time `json:"at"`
+}
+
 // makeFolder makes the folder of a command, or checks the one that is there.
 func makeFolder(o order) (folder, error) {
 	if err := secure(o.base); err != nil {
@@ -181,7 +187,9 @@ func (f folder) status() (runner.Status, error) {
 	if s, err := f.done(); err != nil || s.State == runner.Done {
 		return s, err
 	}
-	return runner.Status{State: runner.Lost, Trouble: f.trouble()}, nil
+	var note goingDownNote
+	down, err := f.read("down.json", &note)
+	return runner.Status{State: runner.Lost, Trouble: f.trouble(), GoingDown: down}, err
 }
 
 // A command may fill the disk, and must not take the note of its end along:

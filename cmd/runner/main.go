@@ -19,6 +19,7 @@
 //	state.json   on disk before the command starts: which boot, which process
 //	child.json   the session of the command, should its supervisor be killed
 //	log          what the command prints
+//	down.json    the supervisor was ended by a machine that goes down
 //	result.json  on disk before anybody is told that the command has ended
 package main
 

@@ -74,7 +74,8 @@ func supervise(args []string, ready *os.File) error {
 	ready.Close()
 	r, ok := c.await(spec, signals, ended)
 	if !ok {
-		return nil
+		f.makeRoom()
+		return f.replace("down.json", goingDownNote{time.Now()}, false)
 	}
 	r.Started = st.Started
 	if err := c.finish(f, r); err != nil {

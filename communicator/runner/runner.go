@@ -47,6 +47,9 @@ type Status struct {
 	Result *Result `json:"result,omitempty"`
 	// Trouble says what the supervisor last said, when State is Lost.
 	Trouble string `json:"trouble,omitempty"`
+	// GoingDown tells, when State is Lost, that the supervisor was told to end as
+	// by a machine that goes down, which has not come back since.
+	GoingDown bool `json:"going_down,omitempty"`
 }
 
 // A Result tells how a command ended.

@@ -211,11 +211,13 @@ func TestLostCommands(t *testing.T) {
 		reboot bool
 		expect bool
 		state  communicator.State
+		slowly bool // it goes down for longer than nothing said would be waited for
 	}{
-		{"supervisor killed", false, false, communicator.Lost},
-		{"supervisor killed under expect_disconnect", false, true, communicator.Lost},
-		{"rebooted", true, false, communicator.Rebooted},
-		{"rebooted under expect_disconnect", true, true, communicator.Rebooted},
+		{"supervisor killed", false, false, communicator.Lost, false},
+		{"supervisor killed under expect_disconnect", false, true, communicator.Lost, false},
+		{"rebooted", true, false, communicator.Rebooted, false},
+		{"rebooted under expect_disconnect", true, true, communicator.Rebooted, false},
+		{"rebooted slowly under expect_disconnect", true, true, communicator.Rebooted, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if err := os.WriteFile(boot, []byte("first\n"), 0o600); err != nil {
@@ -246,17 +248,24 @@ func TestLostCommands(t *testing.T) {
 					return nil
 				}
 				harmed = true
+				if tt.slowly {
+					time.AfterFunc(downGrace+time.Second, func() {
+						if err := os.WriteFile(boot, []byte("second\n"), 0o600); err != nil {
+							t.Error(err)
+						}
+					})
+					return kill("-TERM", dir)
+				}
 				if tt.reboot {
 					// A reboot takes the connection with it.
 					defer before.close()
 					return os.WriteFile(boot, []byte("second\n"), 0o600)
 				}
-				data, err := os.ReadFile(filepath.Join(dir, "supervisor"))
-				if err != nil {
-					return err
-				}
-				return exec.Command("kill", "-9", strings.TrimSpace(string(data))).Run()
+				return kill("-KILL", dir)
 			})
+			if now, _ := os.ReadFile(boot); tt.reboot && string(now) != "second\n" {
+				t.Error("it was not waited for the reboot")
+			}
 			if tt.expect {
 				if err != nil || !got.Disconnected {
 					t.Errorf("%+v, %v", got, err)
@@ -280,6 +289,15 @@ func TestLostCommands(t *testing.T) {
 			}
 		})
 	}
+}
+
+// kill sends a signal to the supervisor of the command in dir.
+func kill(signal, dir string) error {
+	data, err := os.ReadFile(filepath.Join(dir, "supervisor"))
+	if err != nil {
+		return err
+	}
+	return exec.Command("kill", signal, strings.TrimSpace(string(data))).Run()
 }
 
 // Only the machine that the build began with is let in.

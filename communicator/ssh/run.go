@@ -121,6 +121,29 @@ type following struct {
 	link   *link
 	offset int64 // how far the sink has got
 	sink   communicator.Sink
+	lost   time.Time // since when the command is known to be lost on a machine that has not been rebooted
+}
+
+// A machine that goes down ends what runs on it some time before it takes no
+// more connections. What would be started on it then would be lost, too.
+const (
+	downLimit = 2 * time.Minute // for a machine that says that it goes down
+	downGrace = 3 * time.Second // for one that does not say anything
+)
+
+// goingDown tells whether the machine of a lost command may yet go down.
+func (f *following) goingDown(status runner.Status) bool {
+	if status.State != runner.Lost {
+		return false
+	}
+	if f.lost.IsZero() {
+		f.lost = time.Now()
+	}
+	limit := downGrace
+	if status.GoingDown {
+		limit = downLimit
+	}
+	return time.Since(f.lost) < limit
 }
 
 // errSink wraps what the sink said.
@@ -142,6 +165,11 @@ func (f *following) run(ctx context.Context, cmd communicator.Command, spec []by
 		status, err := f.once(ctx, cmd.ID, spec, &started)
 		var sunk errSink
 		switch {
+		case err == nil && cmd.ExpectDisconnect && f.goingDown(status):
+			if err := sleep(ctx, 250*time.Millisecond); err != nil {
+				return status, err
+			}
+			continue
 		case err == nil:
 			return status, f.whole(status)
 		case ctx.Err() != nil:
