@@ -14,6 +14,7 @@ import (
 	"github.com/bakehouse-farm/bakehouse/laboratory/site"
 	"github.com/bakehouse-farm/bakehouse/laboratory/wire"
 	"github.com/bakehouse-farm/bakehouse/localcloud"
+	"github.com/bakehouse-farm/bakehouse/localcloud/control"
 	"github.com/bakehouse-farm/bakehouse/localcloud/faults"
 	"github.com/bakehouse-farm/bakehouse/localcloud/sandbox/line"
 	"github.com/bakehouse-farm/bakehouse/localcloud/state"
@@ -285,7 +286,7 @@ func (s *striker) machine(b *baking, x *strike, act, back localcloud.Act) error 
 	if act == localcloud.FailHost && x.Agent == 1 { // as good a lot as any
 		f.To = state.Stopped
 	}
-	if err := s.breaks(f, 5*time.Second, func() bool { return true }); err != nil {
+	if err := s.breaks(f); err != nil {
 		return errors.New("the machine was not to be had")
 	}
 	script, _ := at(b.track.journal(id))
@@ -295,22 +296,26 @@ func (s *striker) machine(b *baking, x *strike, act, back localcloud.Act) error 
 		return nil
 	}
 	time.Sleep(x.For)
-	there := func() bool { return b.track.machine() == id }
-	f = localcloud.MachineFault{Act: back, Instances: []string{id}}
-	if err := s.breaks(f, 2*time.Minute, there); err != nil && there() {
+	var refused control.Refusal // the machine may have gone
+	if err := s.breaks(localcloud.MachineFault{Act: back, Instances: []string{id}}); err != nil && !errors.As(err, &refused) {
 		return fmt.Errorf("it could not be taken back: %w", err)
 	}
 	return nil
 }
 
-// breaks does something to a machine as soon as localcloud can be asked, within
-// the limit and while there is a reason to.
-func (s *striker) breaks(f localcloud.MachineFault, limit time.Duration, reason func() bool) error {
+// breaks does something to a machine as soon as localcloud can be asked. What it
+// refuses for some seconds it will not do later either.
+func (s *striker) breaks(f localcloud.MachineFault) error {
+	refusals := 0
 	for begun := time.Now(); ; time.Sleep(250 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		_, err := s.site.Control().Break(ctx, f)
 		cancel()
-		if err == nil || time.Since(begun) > limit || !reason() {
+		var refused control.Refusal
+		if errors.As(err, &refused) {
+			refusals++
+		}
+		if err == nil || refusals == 20 || time.Since(begun) > 2*time.Minute {
 			return err
 		}
 	}

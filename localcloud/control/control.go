@@ -132,6 +132,12 @@ func (c Client) dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
+// A Refusal is the error of a localcloud that was reached, and did not do what
+// it was asked.
+type Refusal string
+
+func (r Refusal) Error() string { return string(r) }
+
 // do sends a request and returns the body of a successful answer.
 func (c Client) do(ctx context.Context, method, path string, q url.Values, body io.Reader) (io.ReadCloser, error) {
 	client := http.Client{Transport: &http.Transport{
@@ -153,7 +159,7 @@ func (c Client) do(ctx context.Context, method, path string, q url.Values, body 
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
 		b, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
-		return nil, errors.New(strings.TrimSpace(string(b)))
+		return nil, Refusal(strings.TrimSpace(string(b)))
 	}
 	return resp.Body, nil
 }
