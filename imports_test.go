@@ -18,7 +18,8 @@ const module = "github.com/bakehouse-farm/bakehouse"
 // Test files are free.
 var may = map[string][]string{
 	"":                     {}, // the words: standard library only
-	"communicator":         {""},
+	"internal/proc":        {}, // standard library only: the runner is made of it
+	"communicator":         {"", "internal/proc"},
 	"communicator/ssh":     {"", "communicator"},
 	"communicator/runner":  {},
 	"template":             {"", "datasources"},
@@ -38,9 +39,9 @@ var may = map[string][]string{
 	"activities":           {"", "builders", "communicator", "provisioners", "postprocessors", "template", "agent/secret", "agent/bundle", "agent/buildlog", "timeline"},
 	"workflows":            {"", "activities", "builders", "postprocessors", "template"},
 	"agent":                {"", "workflows", "activities", "builders", "provisioners", "postprocessors", "template", "timeline"},
-	"localcloud":           {""},
+	"localcloud":           {"", "internal/proc"},
 	"laboratory":           {"", "localcloud"},
-	"cmd/runner":           {"communicator/runner"},
+	"cmd/runner":           {"communicator/runner", "internal/proc"},
 	"cmd/localcloud":       {"", "localcloud"},
 }
 

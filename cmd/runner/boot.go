@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/bakehouse-farm/bakehouse/internal/proc"
 )
 
 // A bootID names one boot of the machine.
@@ -23,8 +25,8 @@ func readBootID(file string) (bootID, error) {
 		return bootID{}, fmt.Errorf("find out which boot this is: %w", err)
 	}
 	id := bootID{Kernel: strings.TrimSpace(string(data))}
-	if p, ok := readProcess(1); ok {
-		id.Init = p.start
+	if p, ok := proc.Read(1); ok {
+		id.Init = p.Start
 	}
 	return id, nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/bakehouse-farm/bakehouse/communicator/runner"
+	"github.com/bakehouse-farm/bakehouse/internal/proc"
 )
 
 // A folder keeps what is known of one command. It and the folders above it, up
@@ -180,7 +181,7 @@ func (f folder) status() (runner.Status, error) {
 	if !f.boot.same(st.Boot) {
 		return runner.Status{State: runner.Rebooted}, nil
 	}
-	if alive(st.PID, st.Start) {
+	if proc.Alive(st.PID, st.Start) {
 		return runner.Status{State: runner.Running}, nil
 	}
 	// It may have ended between the first look and this one.

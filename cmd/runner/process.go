@@ -3,67 +3,31 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"os/exec"
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/bakehouse-farm/bakehouse/internal/proc"
 )
 
-// A process is what /proc tells of one.
-type process struct {
-	pid     int
-	state   byte
-	parent  int
-	session int
-	start   uint64
-}
-
-// readProcess reads /proc/PID/stat; ok is false when there is no such process.
-func readProcess(pid int) (p process, ok bool) {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return p, false
-	}
-	// The name of the program may hold blanks and parentheses.
-	i := bytes.LastIndexByte(data, ')')
-	if i < 0 {
-		return p, false
-	}
-	fields := bytes.Fields(data[i+1:])
-	if len(fields) < 20 {
-		return p, false
-	}
-	p.pid, p.state = pid, fields[0][0]
-	p.parent, _ = strconv.Atoi(string(fields[1]))
-	p.session, _ = strconv.Atoi(string(fields[3]))
-	p.start, _ = strconv.ParseUint(string(fields[19]), 10, 64)
-	return p, true
-}
-
-// alive tells whether pid still is the process that started at start.
-func alive(pid int, start uint64) bool {
-	p, ok := readProcess(pid)
-	return ok && p.start == start && p.state != 'Z' && p.state != 'X'
-}
-
 // processes lists all living processes.
-func processes() []process {
+func processes() []proc.Process {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil
 	}
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1)
-	var all []process
+	var all []proc.Process
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
 		if err != nil {
 			continue
 		}
-		if p, ok := readProcess(pid); ok && p.state != 'Z' && p.state != 'X' {
+		if p, ok := proc.Read(pid); ok && !p.Ended() {
 			all = append(all, p)
 		}
 	}
@@ -75,7 +39,7 @@ func processes() []process {
 func below(root int) []int {
 	children := make(map[int][]int)
 	for _, p := range processes() {
-		children[p.parent] = append(children[p.parent], p.pid)
+		children[p.Parent] = append(children[p.Parent], p.PID)
 	}
 	var found []int
 	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
@@ -89,8 +53,8 @@ func below(root int) []int {
 func inSession(session int) []int {
 	var found []int
 	for _, p := range processes() {
-		if p.session == session {
-			found = append(found, p.pid)
+		if p.Session == session {
+			found = append(found, p.PID)
 		}
 	}
 	return found

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/bakehouse-farm/bakehouse/communicator/runner"
+	"github.com/bakehouse-farm/bakehouse/internal/proc"
 )
 
 // stop stops the command with all that it started, and says how it is then. A
@@ -73,7 +74,7 @@ func (f folder) orphans() int {
 		return 0
 	}
 	// The number is not given to another process while the session lives.
-	if p, ok := readProcess(c.PID); ok && p.start != c.Start {
+	if p, ok := proc.Read(c.PID); ok && p.Start != c.Start {
 		return 0
 	}
 	return c.PID

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/bakehouse-farm/bakehouse/communicator/runner"
+	"github.com/bakehouse-farm/bakehouse/internal/proc"
 )
 
 // supervise runs the command, to its end. It outlives whoever asked for it:
@@ -45,7 +46,7 @@ func supervise(args []string, ready *os.File) error {
 		return fmt.Errorf("read the spec: %w", err)
 	}
 	in.Close()
-	self, ok := readProcess(os.Getpid())
+	self, ok := proc.Read(os.Getpid())
 	if !ok {
 		return errors.New("cannot read /proc")
 	}
@@ -54,7 +55,7 @@ func supervise(args []string, ready *os.File) error {
 	if err := f.reserve(); err != nil {
 		return err
 	}
-	st := state{Boot: f.boot, PID: self.pid, Start: self.start, Started: time.Now()}
+	st := state{Boot: f.boot, PID: self.PID, Start: self.Start, Started: time.Now()}
 	if err := f.write("state.json", st); err != nil {
 		f.makeRoom()
 		return err
@@ -66,8 +67,8 @@ func supervise(args []string, ready *os.File) error {
 	ended := make(chan syscall.WaitStatus, 1)
 	go reap(c.pid, ended)
 	// Only for stop, should we die: then it ends the session of the command.
-	first, _ := readProcess(c.pid)
-	if err := f.replace("child.json", child{PID: c.pid, Start: first.start}, false); err != nil {
+	first, _ := proc.Read(c.pid)
+	if err := f.replace("child.json", child{PID: c.pid, Start: first.Start}, false); err != nil {
 		fmt.Fprintln(os.Stderr, "runner:", err)
 	}
 	fmt.Fprintln(ready, "ok")

@@ -22,6 +22,7 @@ import (
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/communicator"
+	"github.com/bakehouse-farm/bakehouse/internal/proc"
 )
 
 // An Output keeps what a Sink gets, by its offset, as the agent's log does.
@@ -224,15 +225,9 @@ func pidIn(dir, name string) string {
 }
 
 func running(pid string) bool {
-	if pid == "" {
-		return false
-	}
-	data, err := os.ReadFile("/proc/" + pid + "/stat")
-	if err != nil {
-		return false
-	}
-	_, rest, _ := strings.Cut(string(data), ") ")
-	return !strings.HasPrefix(rest, "Z")
+	n, _ := strconv.Atoi(pid)
+	p, ok := proc.Read(n)
+	return ok && !p.Ended()
 }
 
 func endPid(t *testing.T, pid string) {

@@ -7,12 +7,12 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/bakehouse-farm/bakehouse"
+	"github.com/bakehouse-farm/bakehouse/internal/proc"
 )
 
 // Kill ends an instance as a power failure does: its processes are killed, all
@@ -74,8 +74,8 @@ func standStill(init int) (stopped []int, err error) {
 
 // waits tells whether a process waits in the kernel for what no signal ends.
 func waits(pid int) bool {
-	f := statOf(pid)
-	return len(f) > 0 && f[0] == "D"
+	p, ok := proc.Read(pid)
+	return ok && p.State == 'D'
 }
 
 // Resume lets all processes of an instance go on, also those that something
@@ -127,33 +127,16 @@ func (h *Host) running(verb, id string) (instanceDir, int, error) {
 	if err != nil {
 		return in, 0, err
 	}
-	if shim == 0 || st.Init == 0 || parentOf(st.Init) != shim {
+	if shim == 0 || st.Init == 0 || !isChild(st.Init, shim) {
 		return in, 0, bakehouse.Errorf(bakehouse.Conflict, "%s instance %s: it does not run", verb, id)
 	}
 	return in, st.Init, nil
 }
 
-// parentOf returns the parent of a process, 0 when it is gone.
-func parentOf(pid int) int {
-	f := statOf(pid)
-	if len(f) < 2 {
-		return 0
-	}
-	n, _ := strconv.Atoi(f[1])
-	return n
-}
-
-// statOf returns the fields of a process's stat from its state on.
-func statOf(pid int) []string {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return nil
-	}
-	_, rest, ok := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
-	if !ok {
-		return nil
-	}
-	return strings.Fields(rest)
+// isChild tells whether a process is there and is a child of parent.
+func isChild(pid, parent int) bool {
+	p, ok := proc.Read(pid)
+	return ok && p.Parent == parent
 }
 
 // signalInside sends a signal to all processes of the instance of which init is
@@ -197,17 +180,18 @@ func signalProcess(init, pid int, s unix.Signal) (sent bool, err error) {
 	if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); err != nil || ns != own {
 		return false, nil //nolint:nilerr // ended, or somebody else's
 	}
-	f := statOf(pid)
-	if len(f) == 0 {
-		return false, nil
-	}
-	stands := f[0] == "T"
-	if f[0] == "Z" || f[0] == "X" || s == unix.SIGSTOP && stands {
+	p, ok := proc.Read(pid)
+	stands := p.State == 'T'
+	if !ok || p.Ended() || s == unix.SIGSTOP && stands {
 		return false, nil
 	}
 	// One that does not stand may be about to, by a signal that it has not seen.
 	if err := unix.PidfdSendSignal(fd, s, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return false, err
+	}
+	if p.State == 'Z' {
+		// Its first thread has ended, and does not tell how the others are.
+		return false, nil
 	}
 	return s != unix.SIGCONT || stands, nil
 }

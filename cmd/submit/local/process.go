@@ -1,7 +1,6 @@
 package local
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/bakehouse-farm/bakehouse/internal/proc"
 )
 
 // A process is one of ours in the background.
@@ -65,27 +66,18 @@ func (p *process) gone(patience time.Duration) bool {
 	return true
 }
 
-// birthOf says when the process with this number was born; a zombie is dead.
+// birthOf says when the process with this number was born, and whether it is
+// still there; one that has ended and was not waited for is not.
 func birthOf(pid int) (string, bool) {
-	if pid <= 0 {
-		return "", false
-	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return "", false
-	}
-	// The name, in brackets, may hold anything: fields are counted behind it.
-	i := bytes.LastIndexByte(stat, ')')
-	fields := strings.Fields(string(stat[i+1:]))
-	const state, starttime = 0, 19 // fields 3 and 22 of proc(5)
-	if len(fields) <= starttime || fields[state] == "Z" || fields[state] == "X" {
+	p, ok := proc.Read(pid)
+	if !ok || p.Ended() {
 		return "", false
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", false
 	}
-	return strings.TrimSpace(string(boot)) + "/" + fields[starttime], true
+	return strings.TrimSpace(string(boot)) + "/" + strconv.FormatUint(p.Start, 10), true
 }
 
 // fingerprint tells one file of a program from the one that replaces it when

@@ -7,10 +7,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bakehouse-farm/bakehouse/internal/proc"
 )
 
 // An Entry says what to run inside an instance, from outside.
@@ -35,7 +36,7 @@ func Enter(e Entry) (int, error) {
 		}
 		fds = append(fds, fd)
 	}
-	if parent(e.Init) != e.Shim {
+	if p, ok := proc.Read(e.Init); !ok || p.Parent != e.Shim {
 		return 0, errors.New("it has just ended")
 	}
 	if err := joinByPath(e.Cgroups); err != nil {
@@ -92,21 +93,6 @@ func joinByPath(paths []string) error {
 		}
 	}
 	return nil
-}
-
-func parent(pid int) int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// The name before it may hold anything, also spaces and brackets.
-	_, rest, _ := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
-	f := strings.Fields(rest)
-	if len(f) < 2 {
-		return 0
-	}
-	n, _ := strconv.Atoi(f[1])
-	return n
 }
 
 func lookPath(name string) (string, error) {
