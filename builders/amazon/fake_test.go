@@ -40,6 +40,7 @@ type thing struct {
 	tags             map[string]string
 	fields           map[string]string
 	looks            int // until the state changes
+	unseen           int // so many lists do not show it
 	parts            []string
 	in               any // the request that made it
 }
@@ -113,6 +114,10 @@ func (f *fakeCloud) find(region, kind string, filters []types.Filter) []*thing {
 	var out []*thing
 	for _, t := range f.things {
 		if t.region == region && t.kind == kind && t.matches(filters, f.blind) {
+			if len(filters) > 0 && t.unseen > 0 {
+				t.unseen--
+				continue
+			}
 			out = append(out, t)
 		}
 	}
@@ -489,6 +494,9 @@ func (f *fakeEC2) DescribeVolumes(_ context.Context, in *ec2.DescribeVolumesInpu
 
 func (f *fakeEC2) DeleteVolume(_ context.Context, in *ec2.DeleteVolumeInput, _ ...opts) (*ec2.DeleteVolumeOutput, error) {
 	return do(f, "DeleteVolume", func() (*ec2.DeleteVolumeOutput, error) {
+		if v := f.get(f.region, "volume", *in.VolumeId); v != nil && v.fields["state"] == "in-use" {
+			return nil, apiError("VolumeInUse", "Volume %s is currently attached", v.id)
+		}
 		if !f.remove(f.region, "volume", *in.VolumeId) {
 			return nil, apiError("InvalidVolume.NotFound", "no %s", *in.VolumeId)
 		}

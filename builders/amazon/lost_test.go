@@ -198,6 +198,64 @@ func TestReleaseWaitsOnceInAll(t *testing.T) {
 	}
 }
 
+// What cannot be removed because of something that lists do not show yet, or
+// that a request made which was on its way meanwhile, goes as soon as that can
+// be seen, and not only when waiting for what clings has come to its end.
+func TestReleaseLooksAgainForWhatHolds(t *testing.T) {
+	b := testBuild(t, nil)
+	image := func(f *fakeCloud, step string) builders.Image {
+		tags := tagList(marked(b, step, nil))
+		img := f.addImage("us-east-1", "bakehouse-"+step, []types.TagSpecification{
+			{ResourceType: types.ResourceTypeImage, Tags: tags}, {ResourceType: types.ResourceTypeSnapshot, Tags: tags},
+		}, nil)
+		img.unseen = 3
+		return builders.Image{Region: "us-east-1", ID: img.id, Snapshots: img.parts}
+	}
+	tests := []struct {
+		name string
+		step func(ctx context.Context, t *testing.T, f *fakeCloud, r builders.Resolved) error
+	}{
+		{"image of a snapshot", func(ctx context.Context, _ *testing.T, f *fakeCloud, r builders.Resolved) error {
+			image(f, stepCapture)
+			return f.agent().Release(ctx, b, r, builders.Holding{})
+		}},
+		{"snapshot of such an image, not seen either", func(ctx context.Context, _ *testing.T, f *fakeCloud, r builders.Resolved) error {
+			img := image(f, stepCapture)
+			other := f.add("us-east-1", "snapshot", map[string]string{"owner": "self"}, marked(b, stepCapture, nil), nil)
+			other.unseen = 100
+			it := f.get("us-east-1", "image", img.ID)
+			it.parts = append(it.parts, other.id)
+			return f.agent().Release(ctx, b, r, builders.Holding{})
+		}},
+		{"checkpoint", func(ctx context.Context, _ *testing.T, f *fakeCloud, _ builders.Resolved) error {
+			return f.agent().Forget(ctx, b, image(f, stepCheckpoint+"-1"))
+		}},
+		{"machine of a volume", func(ctx context.Context, t *testing.T, f *fakeCloud, r builders.Resolved) error {
+			e := f.agent()
+			m := launched(t, e, b, r)
+			f.get("us-east-1", "instance", m.ID).unseen = 3
+			return e.Release(ctx, b, r, builders.Holding{})
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFake()
+			r, err := f.agent().Resolve(t.Context(), b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), clinging/2)
+			defer cancel()
+			if err := tt.step(ctx, t, f, r); err != nil {
+				t.Error(err)
+			}
+			if left, _ := f.left(t.Context(), b.ID); len(left) > 0 {
+				t.Errorf("left %v", left)
+			}
+		})
+	}
+}
+
 func second[A any](_ A, err error) error        { return err }
 func third[A, B any](_ A, _ B, err error) error { return err }
 

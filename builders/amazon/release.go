@@ -16,7 +16,8 @@ import (
 )
 
 // clinging is for how long something may be held by what was just removed: a
-// group by its instance, a snapshot by its image.
+// group by its instance, a snapshot by its image. What holds it may also be
+// something that lists did not show, so that it is looked for again meanwhile.
 const clinging = 5 * time.Minute
 
 // visible is for how long EC2's lists may not show what EC2 has made. What lags
@@ -93,8 +94,15 @@ func (e *EBS) releaseHome(ctx context.Context, b bakehouse.Build, s *Settings, r
 	p.add(err)
 	p.add(c.releaseImages(ctx, b, keep, seen))
 	p.add(e.awaitTerminated(ctx, s, c, ids))
-	p.add(c.releaseVolumes(ctx, b, len(ids) > 0))
-	p.add(e.releaseGroups(ctx, b, s, c, seen))
+	// What holds a volume or a group may be an instance whose launch was answered
+	// to nobody, and that could not be seen before.
+	terminateAgain := func() {
+		if ids, err := c.terminate(ctx, b, seen); err == nil {
+			_ = e.awaitTerminated(ctx, s, c, ids) // what it held says whether it has helped
+		}
+	}
+	p.add(c.releaseVolumes(ctx, b, len(ids) > 0, terminateAgain))
+	p.add(c.releaseGroups(ctx, b, seen, terminateAgain))
 	p.add(c.releaseKeyPairs(ctx, b, r, seen))
 }
 
@@ -180,25 +188,33 @@ func (c *connection) releaseImages(ctx context.Context, b bakehouse.Build, keep 
 			}
 		}
 	}
+	freed, err := c.deregisterAll(ctx, images, kept, seen)
+	p.add(err)
+	p.add(c.releaseSnapshots(ctx, b, freed, kept, seen))
+	return p.err()
+}
+
+// deregisterAll deregisters images but those to keep, and returns the snapshots
+// that they held. Those of images that stay are noted down in kept.
+func (c *connection) deregisterAll(ctx context.Context, images []types.Image, kept, seen map[string]bool) (freed []string, err error) {
+	var p failures
 	for _, img := range images {
 		id := aws.ToString(img.ImageId)
 		seen[id] = true
-		if kept[id] {
-			for _, snap := range snapshotsOf(img) {
-				kept[snap] = true
+		if !kept[id] {
+			say(ctx, "Deregistering the AMI (%s) and deleting its snapshots", id)
+			err := c.deregister(ctx, img)
+			if err == nil {
+				freed = append(freed, snapshotsOf(img)...)
+				continue
 			}
-			continue
-		}
-		say(ctx, "Deregistering the AMI (%s) and deleting its snapshots", id)
-		if err := c.deregister(ctx, img); err != nil {
 			p.add(failed(ctx, err, "Error deregistering AMI %s in %s, may still be around", id, c.region))
-			for _, snap := range snapshotsOf(img) {
-				kept[snap] = true // it is in use; another try removes both
-			}
+		}
+		for _, snap := range snapshotsOf(img) {
+			kept[snap] = true // in use; if its image should go, another try removes both
 		}
 	}
-	p.add(c.releaseSnapshots(ctx, b, images, kept))
-	return p.err()
+	return freed, p.err()
 }
 
 // buildImages returns the images that carry the build's tag, or the name that
@@ -220,25 +236,30 @@ func (c *connection) buildImages(ctx context.Context, b bakehouse.Build) ([]type
 	return images, nil
 }
 
-// releaseSnapshots deletes those of the images, and those that carry the
-// build's tag although no image has them (any more).
-func (c *connection) releaseSnapshots(ctx context.Context, b bakehouse.Build, images []types.Image, kept map[string]bool) error {
+// releaseSnapshots deletes those that were freed, and those that carry the
+// build's tag although no image is seen to have them (any more).
+func (c *connection) releaseSnapshots(ctx context.Context, b bakehouse.Build, freed []string, kept, seen map[string]bool) error {
 	var p failures
-	var ids []string
-	for _, img := range images {
-		ids = append(ids, snapshotsOf(img)...)
-	}
 	found, err := c.findSnapshots(ctx, madeBy(b, "")...)
 	p.add(failed(ctx, err, "look for snapshots of the build in %s", c.region))
 	for _, snap := range found {
-		ids = append(ids, aws.ToString(snap.SnapshotId))
+		freed = append(freed, aws.ToString(snap.SnapshotId))
 	}
-	slices.Sort(ids)
-	for _, id := range slices.Compact(ids) {
-		if kept[id] {
+	deregisterAgain := func() {
+		if images, err := c.buildImages(ctx, b); err == nil {
+			more, _ := c.deregisterAll(ctx, images, kept, seen) // the snapshot says whether it has helped
+			freed = append(freed, more...)
+		}
+	}
+	done := map[string]bool{}
+	for len(freed) > 0 {
+		id := freed[0]
+		freed = freed[1:]
+		if kept[id] || done[id] {
 			continue
 		}
-		p.add(failed(ctx, c.deleteFreed(ctx, id), "Error deleting snapshot %s in %s, may still be around", id, c.region))
+		done[id] = true
+		p.add(failed(ctx, c.deleteFreed(ctx, id, deregisterAgain), "Error deleting snapshot %s in %s, may still be around", id, c.region))
 	}
 	return p.err()
 }
@@ -260,12 +281,17 @@ func (c *connection) deregister(ctx context.Context, img types.Image) error {
 	return err
 }
 
-// deleteFreed deletes a snapshot whose image has just been deregistered, and may
-// still hold it.
-func (c *connection) deleteFreed(ctx context.Context, id string) error {
-	return settled(ctx, clinging, func(err error) bool { return is(err, "InvalidSnapshot.InUse") }, func() error {
-		return c.deleteSnapshot(ctx, id)
-	})
+// deleteFreed deletes a snapshot that an image may still hold: one that has just
+// been deregistered, or one that was not seen, which deregisterAgain removes.
+func (c *connection) deleteFreed(ctx context.Context, id string, deregisterAgain func()) error {
+	held := func(err error) bool {
+		if !is(err, "InvalidSnapshot.InUse") {
+			return false
+		}
+		deregisterAgain()
+		return true
+	}
+	return settled(ctx, clinging, held, func() error { return c.deleteSnapshot(ctx, id) })
 }
 
 func (c *connection) deleteSnapshot(ctx context.Context, id string) error {
@@ -277,7 +303,7 @@ func (c *connection) deleteSnapshot(ctx context.Context, id string) error {
 }
 
 // releaseVolumes deletes the volumes that did not go with their instance.
-func (c *connection) releaseVolumes(ctx context.Context, b bakehouse.Build, launched bool) error {
+func (c *connection) releaseVolumes(ctx context.Context, b bakehouse.Build, launched bool, terminateAgain func()) error {
 	var p failures
 	volumes, err := c.findVolumes(ctx, madeBy(b, "")...)
 	if err != nil {
@@ -289,11 +315,17 @@ func (c *connection) releaseVolumes(ctx context.Context, b bakehouse.Build, laun
 			say(ctx, "No volumes to clean up, skipping")
 		}
 	}
+	held := func(err error) bool {
+		if is(err, "VolumeInUse") {
+			terminateAgain()
+		}
+		return is(err, "VolumeInUse", "IncorrectState")
+	}
 	for _, v := range volumes {
 		id := aws.ToString(v.VolumeId)
 		say(ctx, "Destroying volume (%s)...", id)
 		// A volume stays in use for a moment after its instance is gone.
-		err := settled(ctx, clinging, func(err error) bool { return is(err, "VolumeInUse", "IncorrectState") }, func() error {
+		err := settled(ctx, clinging, held, func() error {
 			_, err := c.ec2.DeleteVolume(ctx, &ec2.DeleteVolumeInput{VolumeId: v.VolumeId})
 			if gone(err) {
 				return nil
@@ -322,10 +354,8 @@ func (c *connection) findVolumes(ctx context.Context, fs ...types.Filter) ([]typ
 	return out, nil
 }
 
-// releaseGroups deletes the temporary group. What still holds it may be an
-// instance whose launch was answered to nobody, and that could not be seen
-// before.
-func (e *EBS) releaseGroups(ctx context.Context, b bakehouse.Build, s *Settings, c *connection, seen map[string]bool) error {
+// releaseGroups deletes the temporary group.
+func (c *connection) releaseGroups(ctx context.Context, b bakehouse.Build, seen map[string]bool, terminateAgain func()) error {
 	var p failures
 	groups, err := c.findGroups(ctx, b)
 	if err != nil {
@@ -338,9 +368,7 @@ func (e *EBS) releaseGroups(ctx context.Context, b bakehouse.Build, s *Settings,
 			if !is(err, "DependencyViolation", "InvalidGroup.InUse") {
 				return false
 			}
-			if ids, terr := c.terminate(ctx, b, seen); terr == nil {
-				_ = e.awaitTerminated(ctx, s, c, ids) // the group says whether it has helped
-			}
+			terminateAgain()
 			return true
 		}
 		err := settled(ctx, clinging, held, func() error {

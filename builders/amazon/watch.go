@@ -99,26 +99,38 @@ func (e *EBS) Forget(ctx context.Context, b bakehouse.Build, img builders.Image)
 	if err != nil {
 		return err
 	}
-	images, err := c.findImages(ctx, filter("image-id", img.ID))
+	freed, err := c.deregisterCheckpoint(ctx, b, img.ID)
 	if err != nil {
-		return failed(ctx, err, "look for checkpoint %s", img.ID)
+		return err
 	}
+	// Lists may not show it yet.
+	deregisterAgain := func() { _, _ = c.deregisterCheckpoint(ctx, b, img.ID) }
 	var p failures
-	snapshots := slices.Clone(img.Snapshots)
-	for _, i := range images {
-		if !ours(b, i.Tags) {
-			return bakehouse.Errorf(bakehouse.Conflict, "image %s is not this build's checkpoint", img.ID)
-		}
-		snapshots = append(snapshots, snapshotsOf(i)...)
-		if err := c.deregister(ctx, i); err != nil {
-			return failed(ctx, err, "Error deregistering checkpoint %s", img.ID)
-		}
-	}
+	snapshots := append(slices.Clone(img.Snapshots), freed...)
 	slices.Sort(snapshots)
 	for _, id := range slices.Compact(snapshots) {
-		p.add(c.deleteFreed(ctx, id))
+		p.add(c.deleteFreed(ctx, id, deregisterAgain))
 	}
 	return p.err()
+}
+
+// deregisterCheckpoint deregisters a checkpoint, if it is there, and returns the
+// snapshots that it held.
+func (c *connection) deregisterCheckpoint(ctx context.Context, b bakehouse.Build, id string) (freed []string, err error) {
+	images, err := c.findImages(ctx, filter("image-id", id))
+	if err != nil {
+		return nil, failed(ctx, err, "look for checkpoint %s", id)
+	}
+	for _, i := range images {
+		if !ours(b, i.Tags) {
+			return nil, bakehouse.Errorf(bakehouse.Conflict, "image %s is not this build's checkpoint", id)
+		}
+		freed = append(freed, snapshotsOf(i)...)
+		if err := c.deregister(ctx, i); err != nil {
+			return nil, failed(ctx, err, "Error deregistering checkpoint %s", id)
+		}
+	}
+	return freed, nil
 }
 
 // failedImages removes images of one step that EC2 has given up on: they hold
