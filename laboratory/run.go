@@ -25,7 +25,7 @@ type Config struct {
 	// version of it, for upgrades; empty: agents are only started anew.
 	Agent, Next string
 	// Dir is where everything is kept; empty: a new temporary folder, which is
-	// removed when all is as it should be.
+	// removed when all is as it should be and no build stood still for long.
 	Dir string
 	// Faults is how many are injected. Builds are begun until then.
 	Faults int
@@ -67,7 +67,7 @@ func Run(ctx context.Context, c Config) (report Report, err error) {
 		}
 	}
 	defer func() {
-		if temporary && err == nil && report.Good() {
+		if temporary && err == nil && report.Good() && report.Longest.Took < worthKeeping {
 			err = os.RemoveAll(c.Dir)
 			return
 		}
@@ -100,7 +100,7 @@ func Run(ctx context.Context, c Config) (report Report, err error) {
 	ctx = context.WithoutCancel(ctx) // what was found until then is worth knowing
 	report = Report{Interrupted: interrupted, Seed: c.Seed, Faults: l.striker.count(), Findings: l.findings, Skipped: l.striker.skipped, Took: time.Since(started)}
 	slices.SortFunc(report.Findings, func(a, b Finding) int { return a.Number - b.Number })
-	report.Rows, report.Quiet = rows(l.striker.strikes, l.findings, l.tracks, l.striker.skipped)
+	report.Rows, report.Quiet, report.Longest = rows(l.striker.strikes, l.findings, l.tracks, l.striker.skipped)
 	if report.Orphans, err = orphans(ctx, s); err != nil {
 		return report, err
 	}

@@ -1,6 +1,7 @@
 package laboratory
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -43,7 +44,22 @@ type Report struct {
 	// Quiet is the longest time without any progress of a build that no fault
 	// was in force for.
 	Quiet time.Duration
+	// Longest is the longest time in which a build was not seen to go on,
+	// whatever the reason.
+	Longest Stall
 }
+
+// A Stall is a time in which a build was not seen to go on.
+type Stall struct {
+	Build int // its number
+	From  time.Time
+	Took  time.Duration
+	Kinds []string // of the faults that were in force
+}
+
+// worthKeeping is how long a stall may be before somebody will want to know what
+// the processes wrote meanwhile. No fault lasts so long, but -away.
+const worthKeeping = 3 * time.Minute
 
 // Good tells whether everything is as it should be.
 func (r Report) Good() bool {
@@ -83,6 +99,9 @@ func (r Report) Write(w io.Writer) {
 		}
 	}
 	fmt.Fprintf(w, "longest pause of a build without any fault: %s\n", seconds(r.Quiet))
+	if s := r.Longest; s.Took > 0 {
+		fmt.Fprintf(w, "longest stall: build %d, %s from %s on (%s)\n", s.Build, seconds(s.Took), s.From.Format(time.TimeOnly), cmp.Or(strings.Join(s.Kinds, ", "), "no fault"))
+	}
 	fmt.Fprintln(w, "lasts: how long the fault itself was in force, the coming back of what it hit included")
 	fmt.Fprintln(w, "stall: the longest that a build it hit was not seen to go on while or after it was in force, counted from its beginning; faults overlap, so other faults may have made it longer")
 	fmt.Fprintln(w, "alone: the same where no other fault was in force")
@@ -153,7 +172,7 @@ func (t *track) gaps() []gap {
 }
 
 // rows sums up.
-func rows(strikes []*strike, findings []Finding, tracks []*track, skipped map[string]map[string]int) ([]Row, time.Duration) {
+func rows(strikes []*strike, findings []Finding, tracks []*track, skipped map[string]map[string]int) (list []Row, quiet time.Duration, longest Stall) {
 	found := map[string]Finding{}
 	for _, f := range findings {
 		found[f.Build] = f
@@ -186,7 +205,6 @@ func rows(strikes []*strike, findings []Finding, tracks []*track, skipped map[st
 			}
 		}
 	}
-	var quiet time.Duration
 	for _, t := range tracks {
 		for _, g := range t.gaps() {
 			var in []*strike
@@ -200,6 +218,12 @@ func rows(strikes []*strike, findings []Finding, tracks []*track, skipped map[st
 				return x.begun.Before(g.end) && x.ended.Add(afterwards).After(g.begin)
 			}) {
 				quiet = max(quiet, g.end.Sub(g.begin))
+			}
+			if d := g.end.Sub(g.begin); d > longest.Took {
+				longest = Stall{Build: t.recipe.N, From: g.begin, Took: d}
+				for _, x := range in {
+					longest.Kinds = append(longest.Kinds, x.Kind)
+				}
 			}
 			for _, x := range in {
 				// A fault that begins within a gap stalls from its beginning on.
@@ -215,7 +239,6 @@ func rows(strikes []*strike, findings []Finding, tracks []*track, skipped map[st
 			}
 		}
 	}
-	var list []Row
 	for _, k := range Kinds() {
 		if row := byKind[k]; row != nil {
 			list = append(list, *row)
@@ -223,5 +246,5 @@ func rows(strikes []*strike, findings []Finding, tracks []*track, skipped map[st
 			list = append(list, Row{Kind: k, Missing: line.ErrMissing.Error()})
 		}
 	}
-	return list, quiet
+	return list, quiet, longest
 }
