@@ -33,9 +33,11 @@ func (a *Activities) guard(ctx context.Context, s Step, m builders.Machine, do f
 		watched <- err
 	}()
 	err = do(inner)
-	if err != nil && ctx.Err() == nil && !bakehouse.KindOf(err).Final() {
+	if kind := bakehouse.KindOf(err); err != nil && ctx.Err() == nil && (!kind.Final() || kind == bakehouse.Lost) {
 		// It may be the machine that makes the trouble: one more look, before the
-		// step is tried again, tells at once what the next look would tell later.
+		// step is tried again, tells at once what the next look would tell later. A
+		// machine that goes takes what runs on it with it, and may have time to say
+		// so before anybody else does.
 		look, stop := context.WithTimeout(ctx, 5*time.Second)
 		if gone := watcher.Watch(look, b, m); bakehouse.KindOf(gone) == bakehouse.Gone {
 			end(gone)

@@ -235,6 +235,7 @@ func TestMachineLoss(t *testing.T) {
 		launch  int
 		decided []bakehouse.Decision
 		err     error // instead of the loss of the machine
+		after   bool  // the machine goes all the same, a moment later
 	}{
 		{name: "fail", at: "script prove", times: 1, want: "is gone: spot interruption", ran: "knead", launch: 1},
 		{name: "before anything was done", at: "await", times: 2, ran: "knead prove decorate", launch: 3},
@@ -245,6 +246,8 @@ func TestMachineLoss(t *testing.T) {
 		{name: "while it stops", policy: restart, at: "stop", times: 1, ran: "knead prove decorate knead prove decorate", launch: 2},
 		{name: "rebooted under a script", policy: restart, at: "script prove", times: 1, err: bakehouse.Errorf(bakehouse.Lost, "machine was rebooted"), ran: "knead knead prove decorate", launch: 2},
 		{name: "rebooted under a script, fail", at: "script prove", times: 1, err: bakehouse.Errorf(bakehouse.Lost, "machine was rebooted"), want: "machine was rebooted", ran: "knead scrape", launch: 1},
+		{name: "gone after what ran on it", at: "script prove", times: 1, err: bakehouse.Errorf(bakehouse.Lost, "what supervised it was killed"), after: true, want: "is gone: spot interruption", ran: "knead", launch: 1},
+		{name: "gone after what ran on it, restart", policy: restart, at: "script prove", times: 1, err: bakehouse.Errorf(bakehouse.Lost, "what supervised it was killed"), after: true, ran: "knead knead prove decorate", launch: 2},
 		{name: "ask", policy: bakehouse.Policy{OnError: "ask"}, at: "script prove", times: 1, decided: []bakehouse.Decision{decide(bakehouse.Retry)}, ran: "knead knead prove decorate", launch: 2},
 	}
 	for _, tt := range tests {
@@ -258,14 +261,17 @@ func TestMachineLoss(t *testing.T) {
 					return nil
 				}
 				n--
-				if tt.err != nil {
-					return tt.err
-				}
 				o.mu.Lock()
 				var id string
 				for _, id = range o.machines {
 				}
 				o.mu.Unlock()
+				if tt.after {
+					time.AfterFunc(100*time.Millisecond, func() { o.kill(id) })
+				}
+				if tt.err != nil {
+					return tt.err
+				}
 				if strings.HasPrefix(call, "script") {
 					o.kill(id)
 					return errors.New("connection reset")
