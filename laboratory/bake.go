@@ -333,6 +333,7 @@ func (b *baking) settle(ctx context.Context, s *striker) {
 		x := &strike{Fault: f, build: b.recipe.N, hit: []*track{b.track}, sure: true, hits: hits}
 		if len(at) > 0 {
 			x.begun, x.ended = at[0], at[len(at)-1].Add(f.Rule.Delay)
+			x.sure = !s.unheard(x.begun)
 		}
 		s.note(x)
 	}

@@ -97,15 +97,14 @@ func Run(ctx context.Context, c Config) (report Report, err error) {
 	if err != nil && !interrupted {
 		return report, err
 	}
-	ctx = context.WithoutCancel(ctx) // what was found until then is worth knowing
 	report = Report{Interrupted: interrupted, Seed: c.Seed, Faults: l.striker.count(), Findings: l.findings, Skipped: l.striker.skipped, Took: time.Since(started)}
 	slices.SortFunc(report.Findings, func(a, b Finding) int { return a.Number - b.Number })
 	report.Rows, report.Quiet, report.Longest = rows(l.striker.strikes, l.findings, l.tracks, l.striker.skipped)
+	if interrupted {
+		return report, nil // what was found until then is worth knowing
+	}
 	if report.Orphans, err = orphans(ctx, s); err != nil {
 		return report, err
-	}
-	if interrupted {
-		return report, nil
 	}
 	swept, err := s.Command(ctx, "submit", sweepAsks("-json")...).Output()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -27,7 +28,7 @@ type strike struct {
 	// begun and ended bound the time in which the fault lasted.
 	begun, ended time.Time
 	hit          []*track // the builds that ran meanwhile and that it concerns
-	sure         bool     // it came while a script ran
+	sure         bool     // it came while a script ran, or its answer was heard
 	hits         int      // of a rule: how often it struck
 }
 
@@ -73,6 +74,21 @@ func (s *striker) skip(kind string, why error) {
 		s.skipped[kind] = map[string]int{}
 	}
 	s.skipped[kind][why.Error()]++
+}
+
+// heard is how long an answer may be on its way from localcloud, by an agent, to
+// the server's database, on machines as busy as these.
+const heard = 2 * time.Second
+
+// unheard tells whether an answer of that time may have reached nobody, because
+// somebody on its way was struck: then it is asked for again, and what comes of
+// that counts.
+func (s *striker) unheard(at time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.strikes, func(x *strike) bool {
+		return kindNamed(x.Kind).all && x.begun.Before(at.Add(heard)) && x.ended.Add(heard).After(at)
+	})
 }
 
 // of returns the faults that have happened to a build of its own plan.

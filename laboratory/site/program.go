@@ -68,13 +68,20 @@ func (p *Program) Start(ctx context.Context) error {
 	p.mu.Lock()
 	p.cmd, p.exited, p.begins = cmd, exited, int(info.Size())
 	p.mu.Unlock()
-	return p.awaitReady(ctx, exited)
+	return p.AwaitReady(ctx)
 }
 
-// awaitReady waits for the line that says so.
-func (p *Program) awaitReady(ctx context.Context, exited <-chan struct{}) error {
+// AwaitReady waits until the process says that it is ready. When it does not
+// within two minutes, or has ended, that is an error.
+func (p *Program) AwaitReady(ctx context.Context) error {
 	if p.ready == "" {
 		return nil
+	}
+	p.mu.Lock()
+	exited := p.exited
+	p.mu.Unlock()
+	if exited == nil {
+		return fmt.Errorf("%s does not run", p.Name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()

@@ -246,6 +246,8 @@ func (s *Site) Close() error {
 	if s.Cloud != nil && s.Cloud.Runs() {
 		_ = s.Cloud.Signal(unix.SIGCONT)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		// Who was told to end may have started it just now, and not waited for it.
+		_ = s.Cloud.AwaitReady(ctx) // the reset says why it cannot be
 		errs = append(errs, s.Control().Reset(ctx))
 		cancel()
 	}
