@@ -58,6 +58,9 @@ func (p *person) look(ctx context.Context, id string) bool {
 	case "paused":
 		return true // who has paused it lets it go on
 	case "failed":
+		if p.b.recipe.Keeps {
+			return false // tryAgain decides for what was kept
+		}
 		_, err = p.b.run(ctx, "resolve", id, p.decide(step, out))
 	default:
 		_, err = p.b.run(ctx, "resume", id)
@@ -309,6 +312,9 @@ func (b *baking) tryAgain(ctx context.Context) {
 		if err == nil {
 			b.status = 0
 			return
+		}
+		if strings.Contains(said.String(), "build has ended") {
+			return // an earlier try was heard, although nobody was told; what became of it is in its record
 		}
 		if strings.Contains(said.String(), "Retrying build") {
 			tries++
