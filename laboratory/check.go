@@ -104,6 +104,9 @@ func (f *Finding) judge(b Recipe, own []*strike) {
 		if k.must != nil && k.must(b) && x.sure && !b.forgives() {
 			must = append(must, x.Kind)
 		}
+		if x.unseen && k.why == gone && killed.MatchString(f.Reason) {
+			explained = true // that is all that anybody could know
+		}
 		if f.Reason != "" && k.why.MatchString(f.Reason) || x.Kind == cancelBuild && f.Outcome == "cancelled" {
 			explained = true
 		}

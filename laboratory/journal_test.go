@@ -135,6 +135,7 @@ func TestPlan(t *testing.T) {
 func TestJudge(t *testing.T) {
 	b := Recipe{}
 	met := func(kind string) []*strike { return []*strike{{Fault: Fault{Kind: kind}, sure: true}} }
+	const taken = "Script disconnected unexpectedly: what supervised command 07-provision-1-shell.0 on the machine was killed; its exit status is not known"
 	for _, tt := range []struct {
 		name    string
 		outcome string
@@ -143,6 +144,9 @@ func TestJudge(t *testing.T) {
 		lost    bool
 	}{
 		{"succeeded", "succeeded", "", met(killAgent), false},
+		{"its machine was taken away, and it says so of the script", "failed", taken, met(terminateMachine + ", policy fail"), true},
+		{"the same, with nobody to ask", "failed", taken, []*strike{{Fault: Fault{Kind: terminateMachine + ", policy fail"}, sure: true, unseen: true}}, false},
+		{"no machine taken away, with nobody to ask", "failed", taken, []*strike{{Fault: Fault{Kind: killAgent}, sure: true, unseen: true}}, true},
 		{"failed for nothing", "failed", "agent is gone", met(killAgent), true},
 		{"says why", "failed", "machine i-1 is gone: Server.SpotInstanceTermination", met(terminateMachine + ", policy fail"), false},
 		{"says something else", "failed", "no such file", met(terminateMachine + ", policy fail"), true},

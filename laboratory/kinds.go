@@ -86,6 +86,13 @@ func kindNamed(name string) kind {
 	return all[slices.IndexFunc(all, func(k kind) bool { return k.name == name })]
 }
 
+var (
+	// gone is what a build says whose machine was taken away; killed what it says
+	// when it has heard the end of that from the machine, and nothing from EC2.
+	gone   = regexp.MustCompile(`(?i)gone|terminat|shutting-down|Server\.`)
+	killed = regexp.MustCompile(`what supervised command \S+ on the machine was killed`)
+)
+
 func kinds() []kind {
 	lossless := func(b Recipe) bool { return b.Restart }
 	lossy := func(b Recipe) bool { return !b.Restart }
@@ -115,7 +122,6 @@ func kinds() []kind {
 			return cable(name, []string{"server", "cloud", "machines"}[r.IntN(3)], least, most)(r, b)
 		}
 	}
-	gone := regexp.MustCompile(`(?i)gone|terminat|shutting-down|Server\.`)
 	const s = time.Second
 	list := []kind{
 		{name: killServer, weight: 4, all: true, make: whenever(killServer, s, 3*s)},

@@ -30,6 +30,7 @@ type strike struct {
 	hit          []*track // the builds that ran meanwhile and that it concerns
 	sure         bool     // it came while a script ran, or its answer was heard
 	hits         int      // of a rule: how often it struck
+	unseen       bool     // nobody could ask localcloud when it came
 }
 
 // What keeps a planned fault from happening.
@@ -76,6 +77,17 @@ func (s *striker) skip(kind string, why error) {
 	s.skipped[kind][why.Error()]++
 }
 
+// withoutCloud tells whether an agent may not have been able to ask localcloud
+// for the build in the seconds after at, in which it looks for the reason of
+// what has happened. s.mu is held.
+func (s *striker) withoutCloud(at time.Time, build int) bool {
+	const look = 5 * time.Second
+	return slices.ContainsFunc(s.strikes, func(x *strike) bool {
+		away := x.Kind == killCloud || x.Cable == site.ToCloud || x.build == build && (x.Kind == expiredKeys || x.Kind == stormed)
+		return away && x.begun.Before(at.Add(look)) && x.ended.Add(heard).After(at)
+	})
+}
+
 // heard is how long an answer may be on its way from localcloud, by an agent, to
 // the server's database, on machines as busy as these.
 const heard = 2 * time.Second
@@ -98,6 +110,7 @@ func (s *striker) of(build int) []*strike {
 	var list []*strike
 	for _, x := range s.strikes {
 		if x.build == build {
+			x.unseen = s.withoutCloud(x.begun, build)
 			list = append(list, x)
 		}
 	}
