@@ -33,6 +33,12 @@ type strike struct {
 	unseen       bool     // nobody could ask localcloud when it came
 }
 
+// inForce tells whether the fault was in force between two times. It is for a
+// while after its end, too, when what it has done is not over with it.
+func (x *strike) inForce(from, to time.Time, after time.Duration) bool {
+	return x.begun.Before(to) && x.ended.Add(after).After(from)
+}
+
 // What keeps a planned fault from happening.
 var (
 	errLate = errors.New("the build had ended before")
@@ -84,7 +90,7 @@ func (s *striker) withoutCloud(at time.Time, build int) bool {
 	const look = 5 * time.Second
 	return slices.ContainsFunc(s.strikes, func(x *strike) bool {
 		away := x.Kind == killCloud || x.Cable == site.ToCloud || x.build == build && (x.Kind == expiredKeys || x.Kind == stormed)
-		return away && x.begun.Before(at.Add(look)) && x.ended.Add(heard).After(at)
+		return away && x.inForce(at, at.Add(look), heard)
 	})
 }
 
@@ -99,7 +105,7 @@ func (s *striker) unheard(at time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(s.strikes, func(x *strike) bool {
-		return kindNamed(x.Kind).all && x.begun.Before(at.Add(heard)) && x.ended.Add(heard).After(at)
+		return kindNamed(x.Kind).all && x.inForce(at, at.Add(heard), heard)
 	})
 }
 

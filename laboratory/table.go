@@ -210,12 +210,12 @@ func rows(strikes []*strike, findings []Finding, tracks []*track, skipped map[st
 			var in []*strike
 			for _, x := range about[t] {
 				// In force when the gap begins, or begun within it.
-				if x.begun.Before(g.end) && x.ended.Add(time.Second).After(g.begin) {
+				if x.inForce(g.begin, g.end, time.Second) {
 					in = append(in, x)
 				}
 			}
 			if len(in) == 0 && !slices.ContainsFunc(about[t], func(x *strike) bool {
-				return x.begun.Before(g.end) && x.ended.Add(afterwards).After(g.begin)
+				return x.inForce(g.begin, g.end, afterwards)
 			}) {
 				quiet = max(quiet, g.end.Sub(g.begin))
 			}

@@ -284,14 +284,19 @@ func (c *connection) deregister(ctx context.Context, img types.Image) error {
 // deleteFreed deletes a snapshot that an image may still hold: one that has just
 // been deregistered, or one that was not seen, which deregisterAgain removes.
 func (c *connection) deleteFreed(ctx context.Context, id string, deregisterAgain func()) error {
-	held := func(err error) bool {
-		if !is(err, "InvalidSnapshot.InUse") {
+	return settled(ctx, clinging, held(deregisterAgain, "InvalidSnapshot.InUse"), func() error { return c.deleteSnapshot(ctx, id) })
+}
+
+// held returns what tells settled that something is still held, which the codes
+// say; each time, it looks again for what holds it.
+func held(lookAgain func(), codes ...string) func(error) bool {
+	return func(err error) bool {
+		if !is(err, codes...) {
 			return false
 		}
-		deregisterAgain()
+		lookAgain()
 		return true
 	}
-	return settled(ctx, clinging, held, func() error { return c.deleteSnapshot(ctx, id) })
 }
 
 func (c *connection) deleteSnapshot(ctx context.Context, id string) error {
@@ -315,17 +320,13 @@ func (c *connection) releaseVolumes(ctx context.Context, b bakehouse.Build, laun
 			say(ctx, "No volumes to clean up, skipping")
 		}
 	}
-	held := func(err error) bool {
-		if is(err, "VolumeInUse") {
-			terminateAgain()
-		}
-		return is(err, "VolumeInUse", "IncorrectState")
-	}
+	inUse := held(terminateAgain, "VolumeInUse")
+	clings := func(err error) bool { return inUse(err) || is(err, "IncorrectState") }
 	for _, v := range volumes {
 		id := aws.ToString(v.VolumeId)
 		say(ctx, "Destroying volume (%s)...", id)
 		// A volume stays in use for a moment after its instance is gone.
-		err := settled(ctx, clinging, held, func() error {
+		err := settled(ctx, clinging, clings, func() error {
 			_, err := c.ec2.DeleteVolume(ctx, &ec2.DeleteVolumeInput{VolumeId: v.VolumeId})
 			if gone(err) {
 				return nil
@@ -364,14 +365,7 @@ func (c *connection) releaseGroups(ctx context.Context, b bakehouse.Build, seen 
 	for _, g := range groups {
 		seen[g] = true
 		say(ctx, "Deleting temporary security group...")
-		held := func(err error) bool {
-			if !is(err, "DependencyViolation", "InvalidGroup.InUse") {
-				return false
-			}
-			terminateAgain()
-			return true
-		}
-		err := settled(ctx, clinging, held, func() error {
+		err := settled(ctx, clinging, held(terminateAgain, "DependencyViolation", "InvalidGroup.InUse"), func() error {
 			_, err := c.ec2.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: aws.String(g)})
 			if gone(err) {
 				return nil

@@ -9,13 +9,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/bakehouse-farm/bakehouse"
 	"github.com/bakehouse-farm/bakehouse/communicator/communicatortest"
 	"github.com/bakehouse-farm/bakehouse/communicator/pipe"
+	"github.com/bakehouse-farm/bakehouse/internal/proc"
 )
 
 func shell(t *testing.T, line string, change ...func(*pipe.Command)) net.Conn {
@@ -143,9 +143,6 @@ func TestClose(t *testing.T) {
 
 // gone tells whether a process has ended; nobody may have asked for its status.
 func gone(pid int) bool {
-	if syscall.Kill(pid, 0) != nil {
-		return true
-	}
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	return err != nil || strings.Contains(string(stat), ") Z ")
+	p, ok := proc.Read(pid)
+	return !ok || p.Ended()
 }
